@@ -1,0 +1,1 @@
+"""A generic kit for compiling loops over arrays: scalar expressions, kernels, programs and backends."""
