@@ -1,0 +1,146 @@
+"""The host program: what one call of a compiled function does, step by step.
+
+Sizes and other host values are scalar expressions over *symbols*. A symbol is known from the start when it is a
+dimension of an input (``program.inputs[k].dims[axis]``), and from a ``Read`` step on when it is the value of a
+0-d buffer. Backends turn the steps into one native function.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Union
+
+from .loops import Kernel
+from .scalar import Buffer, Dim, Scalar
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Guard:
+    """The call fails with ``message`` unless the bool ``condition`` holds; ``values`` go into the report (at most 4)."""
+
+    condition: Scalar
+    message: object
+    values: tuple[Dim, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reserve:
+    """Take one block of ``size`` bytes for the buffers placed in it; released when the call ends."""
+
+    size: Dim
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Place:
+    """Put a buffer ``offset`` bytes into the reserved block (64-byte aligned)."""
+
+    buffer: Buffer
+    offset: Dim
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Allocate:
+    """Take a block of its own for a buffer whose size is only known now; released when the call ends."""
+
+    buffer: Buffer
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AllocateOutput:
+    """Make the array of output number ``position``; its memory is ``buffer``."""
+
+    buffer: Buffer
+    position: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Read:
+    """From here on ``symbol`` is the value of the one element of ``buffer`` (converted to the symbol's type)."""
+
+    symbol: Scalar
+    buffer: Buffer
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Launch:
+    """Run a finished kernel on actual buffers and parameter values.
+
+    ``extent`` is the number of iterations of the parallel loop (1 where there is none) and ``grain`` the least
+    number worth a thread of its own. ``messages`` are the failures of this launch, in the kernel's order.
+    ``cost`` is the number of innermost iterations and ``traffic`` the bytes moved, for profiles.
+    """
+
+    kernel: Kernel
+    buffers: tuple[Buffer, ...]
+    parameters: tuple[Dim, ...]
+    extent: Dim
+    grain: Dim
+    messages: tuple[object, ...] = ()
+    cost: Dim = 0
+    traffic: Dim = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Matrix:
+    """A matrix (or a batch of them) inside a buffer: strides and offset in elements; one of the strides is 1."""
+
+    buffer: Buffer
+    offset: Dim
+    row_stride: Dim
+    column_stride: Dim
+    batch_stride: Dim = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Gemm:
+    """``out = a @ b + beta * out`` for each of ``batch`` matrices of m x k and k x n; ``out`` has column stride 1."""
+
+    out: Matrix
+    a: Matrix
+    b: Matrix
+    m: Dim
+    n: Dim
+    k: Dim
+    batch: Dim = 1
+    alpha: float = 1.0
+    beta: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Copy:
+    """Copy all of ``source`` to ``target`` (same type and size)."""
+
+    target: Buffer
+    source: Buffer
+
+
+Step = Union[Guard, Reserve, Place, Allocate, AllocateOutput, Read, Launch, Gemm, Copy]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Output:
+    """One result: an array to return (``cell`` None), or the next value of shared variable number ``cell``.
+
+    ``in_place``: the program writes into the shared variable's own memory; nothing is allocated.
+    """
+
+    buffer: Buffer
+    cell: int | None = None
+    in_place: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Program:
+    """Steps from the buffers of ``inputs`` (arguments) and ``cells`` (shared variables) to those of ``outputs``."""
+
+    name: str
+    inputs: tuple[Buffer, ...]
+    cells: tuple[Buffer, ...]
+    outputs: tuple[Output, ...]
+    steps: tuple[Step, ...]
+    messages: tuple[object, ...] = field(default=())  # every failure; a call's status is 1 + the position in here
+
+    def kernels(self) -> Iterator[Kernel]:
+        """The kernels launched, in order, with repetitions."""
+        for step in self.steps:
+            if isinstance(step, Launch):
+                yield step.kernel
