@@ -72,11 +72,12 @@ def main(steps: int = STEPS) -> None:
     data = load_data(rng)
     benign = int(data.y.sum() + data.y_held.sum())
     total = len(data.y) + len(data.y_held)
-    print(f"data       {total} tumours, {data.x.shape[1]} measurements each: {benign} benign, {total - benign} malignant")
+    measurements = data.x.shape[1]
+    print(f"data       {total} tumours, {measurements} measurements each: {benign} benign, {total - benign} malignant")
     print(f"           {len(data.y)} rows to learn from, {len(data.y_held)} held out")
 
     start = time.perf_counter()
-    train, predict = compile_model(data.x.shape[1], rng)
+    train, predict = compile_model(measurements, rng)
     compile_time = time.perf_counter() - start
     print(f"compiled   two functions in {compile_time:.3f} s")
 

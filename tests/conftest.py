@@ -10,7 +10,7 @@ from hypothesis import settings
 CACHE_VARIABLE = "SYMTENSOR_CACHE_DIR"
 OWN_CACHE = pytest.StashKey[str]()
 
-# Examples are the same in every run: a failure seen once can be seen again. Compiling makes single examples slow.
+# The same examples in every run, so that a failure can be seen again; no deadline, since some examples compile.
 settings.register_profile("symtensor", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("symtensor")
 

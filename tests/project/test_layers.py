@@ -27,8 +27,9 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def lint_imports(checkout: Path) -> subprocess.CompletedProcess[str]:
     """Import-linter on a checkout; its own process, since it reads the packages from the import path."""
     path = os.pathsep.join([str(checkout), str(checkout / "codegen")])
+    command = "from importlinter.cli import lint_imports_command as run; run()"
     return subprocess.run(
-        [sys.executable, "-c", "from importlinter.cli import lint_imports_command as run; run()", "--no-cache"],
+        [sys.executable, "-c", command, "--no-cache"],
         cwd=checkout, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
 
