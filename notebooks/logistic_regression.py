@@ -73,7 +73,8 @@ def main(steps: int = STEPS) -> None:
     benign = int(data.y.sum() + data.y_held.sum())
     total = len(data.y) + len(data.y_held)
     measurements = data.x.shape[1]
-    print(f"data       {total} tumours, {measurements} measurements each: {benign} benign, {total - benign} malignant")
+    print(f"data       {total} tumours, {measurements} measurements each")
+    print(f"           {benign} benign, {total - benign} malignant")
     print(f"           {len(data.y)} rows to learn from, {len(data.y_held)} held out")
 
     start = time.perf_counter()

@@ -10,7 +10,7 @@ from hypothesis import settings
 CACHE_VARIABLE = "SYMTENSOR_CACHE_DIR"
 OWN_CACHE = pytest.StashKey[str]()
 
-# The same examples in every run, so that a failure can be seen again; no deadline, since some examples compile.
+# The same examples in every run, so that a failure can be seen again; no deadline: some compile.
 settings.register_profile("symtensor", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("symtensor")
 
