@@ -1,0 +1,97 @@
+"""User settings: ``symtensor.config``.
+
+Settings are read once from the environment variable ``SYMTENSOR_FLAGS`` (``name=value`` pairs separated by commas,
+as ``THEANO_FLAGS``), can be assigned at run time, and can be changed for a while with ``config.change``.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from symtensor_codegen.errors import UserError
+
+
+class ConfigError(UserError, ValueError):
+    """A setting does not exist or does not take this value."""
+
+
+class _Setting:
+    """One setting: its default, how text becomes a value, the values allowed, and what it means."""
+
+    __slots__ = ("choices", "default", "doc", "read")
+
+    def __init__(self, default: Any, doc: str, choices: tuple[Any, ...] = (), read: Callable[[str], Any] = str) -> None:
+        self.default, self.doc, self.choices, self.read = default, doc, choices, read
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() in ("true", "1", "yes"):
+        return True
+    if text.lower() in ("false", "0", "no"):
+        return False
+    raise ValueError(text)
+
+
+MODES = ("fast_run", "fast_compile", "debug", "nan_guard", "reference")
+
+SETTINGS = {
+    "floatX": _Setting(
+        "float64", "Element type of variables made without one (T.matrix, T.zeros ...).", ("float16", "float32", "float64")
+    ),
+    "cast_policy": _Setting(
+        "numpy", "Number promotion: NumPy 2 with weak Python scalars, or Theano's rules.", ("numpy", "theano")
+    ),
+    "mode": _Setting("fast_run", "Default mode of function().", MODES),
+    "device": _Setting("cpu", "Where compiled functions run.", ("cpu",)),
+    "compute_test_value": _Setting(
+        "off", "Compute x.tag.test_value of expressions while they are built.", ("off", "ignore", "warn", "raise")
+    ),
+    "on_unused_input": _Setting("raise", "What function() does about inputs no output needs.", ("raise", "warn", "ignore")),
+    "exception_verbosity": _Setting("low", "How much an error message shows.", ("low", "high")),
+    "profile": _Setting(False, "Profile every compiled function.", (False, True), _boolean),
+    "fast_math": _Setting(False, "Allow rewrites that are not exact in IEEE arithmetic.", (False, True), _boolean),
+}
+
+
+class Config:
+    """The settings as attributes; an unknown name is an AttributeError, a bad value a ConfigError."""
+
+    def __init__(self, flags: str = "") -> None:
+        for name, setting in SETTINGS.items():
+            object.__setattr__(self, name, setting.default)
+        for flag in filter(None, (part.strip() for part in flags.split(","))):
+            name, _, text = flag.partition("=")
+            if name not in SETTINGS:
+                raise ConfigError(f"SYMTENSOR_FLAGS: there is no setting {name!r}; there are {', '.join(SETTINGS)}")
+            try:
+                value = SETTINGS[name].read(text)
+            except ValueError as error:
+                raise ConfigError(f"SYMTENSOR_FLAGS: {name} does not take {text!r}") from error
+            setattr(self, name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"config has no setting {name!r}; there are {', '.join(SETTINGS)}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setting = SETTINGS.get(name)
+        if setting is None:
+            raise AttributeError(f"config has no setting {name!r}; there are {', '.join(SETTINGS)}")
+        if setting.choices and value not in setting.choices:
+            raise ConfigError(f"config.{name} takes {' or '.join(map(repr, setting.choices))}, not {value!r}")
+        object.__setattr__(self, name, value)
+
+    @contextmanager
+    def change(self, **settings: Any) -> Iterator[None]:
+        """Other settings inside a ``with`` block."""
+        before = {name: getattr(self, name) for name in settings}
+        try:
+            for name, value in settings.items():
+                setattr(self, name, value)
+            yield
+        finally:
+            for name, value in before.items():
+                setattr(self, name, value)
+
+
+config = Config(os.environ.get("SYMTENSOR_FLAGS", ""))

@@ -1,0 +1,87 @@
+"""Common element types of operands: NumPy 2's rule with weak Python numbers, or Theano's."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from symtensor_codegen import dtypes
+from symtensor_codegen.dtypes import DType
+from symtensor_codegen.errors import DTypeError
+
+from .config import config
+from .graph import Tensor
+
+
+def common_type(values: Sequence[Any], *, to_float: bool = False, name: str = "") -> DType:
+    """The element type in which an operation on ``values`` (tensors, arrays, Python numbers) is computed.
+
+    ``to_float``: integers and bools count as floating point (NumPy's rule: int8 and bool as float16, int16 as
+    float32, wider ones as float64; Theano's: int8 as float32, others float64).
+    """
+    theano = config.cast_policy == "theano"
+    common: DType | None = None
+    weak: type | None = None
+    for value in values:
+        if isinstance(value, Tensor):
+            element = value.element
+        elif type(value) in _WEAK and not theano:
+            if weak is None or _WEAK[type(value)] > _WEAK[weak]:
+                weak = type(value)
+            continue
+        else:
+            element = literal_type(value) if theano else dtypes.of(np.asarray(value).dtype)
+        common = element if common is None else dtypes.promote(common, element)
+    if common is None:
+        common = {bool: dtypes.bool_, int: dtypes.int64, float: _floatx(), complex: dtypes.complex128}[weak or float]
+    elif weak is not None:
+        common = _weakly(common, weak, values, name)
+    if to_float and not common.is_inexact:
+        common = float_of(common)
+    return common
+
+
+_WEAK = {bool: 0, int: 1, float: 2, complex: 3}
+
+
+def _floatx() -> DType:
+    return dtypes.of(config.floatX)
+
+
+def float_of(element: DType) -> DType:
+    """The floating-point type in which functions of integers are computed."""
+    if config.cast_policy == "theano":
+        return dtypes.float32 if element.itemsize == 1 else dtypes.float64
+    if element.itemsize == 1:
+        return dtypes.float16
+    return dtypes.float32 if element.itemsize == 2 else dtypes.float64
+
+
+def _weakly(common: DType, weak: type, values: Sequence[Any], name: str) -> DType:
+    if weak is float and not common.is_inexact:
+        return dtypes.float64
+    if weak is complex and not common.is_complex:
+        return dtypes.complex128 if common.itemsize > 4 or not common.is_inexact else dtypes.complex64
+    if weak is int and common is dtypes.bool_:
+        return dtypes.int64
+    if common.is_integer:
+        limits = np.iinfo(common.numpy)
+        for value in values:
+            if type(value) is int and not limits.min <= value <= limits.max:
+                raise DTypeError(f"{name}: Python integer {value} is out of bounds for {common}")
+    return common
+
+
+def literal_type(value: Any) -> DType:
+    """Theano's element type of a literal: the smallest signed integer that holds it, floatX for floats."""
+    if isinstance(value, bool):
+        return dtypes.int8
+    if isinstance(value, int):
+        for element in (dtypes.int8, dtypes.int16, dtypes.int32):
+            limits = np.iinfo(element.numpy)
+            if limits.min <= value <= limits.max:
+                return element
+        return dtypes.int64
+    if isinstance(value, float):
+        return _floatx()
+    return dtypes.of(np.asarray(value).dtype)
