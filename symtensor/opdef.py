@@ -6,7 +6,7 @@ reference pages, gradient checks and capability tables are derived from these re
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Union
+from typing import Any, Final, NamedTuple, Union
 
 import numpy as np
 
@@ -32,6 +32,18 @@ class Domain:
     high: float = 2.0
 
 
+class Guard(NamedTuple):
+    """What must hold about sizes before a call runs anything.
+
+    ``message`` is a format string for the run-time ``values`` (``{0}``, ``{1}``); ``error`` is what is raised.
+    """
+
+    condition: Scalar
+    message: str
+    values: tuple[Dim, ...] = ()
+    error: type[Exception] = ShapeError
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class OpDef:
     """One operation on tensors.
@@ -48,7 +60,8 @@ class OpDef:
         copies input 0 there, or lets the output take over its memory where nobody else needs it.
     library: the name of the library step it is lowered to (``"gemm"``); the compiler refuses what a backend lacks.
     alias: the output has the same elements in the same order as input 0, only other sizes (reshape).
-    scalar: for elementwise ops, the Scalar meaning of one element.
+    scalar: for elementwise ops, the Scalar meaning of one element, called with the operands and the params.
+    guards: (node) -> what must hold of the sizes at run time and could not be decided when the node was built.
     cost: rough number of arithmetic operations per output element (decides what is worth computing twice).
     cases: (rng) -> iterable of (input arrays, params) to test with; elementwise ops derive theirs from ``domains``.
     """
@@ -64,6 +77,7 @@ class OpDef:
     library: str | None = None
     alias: bool = False
     scalar: Callable[..., Scalar] | None = None
+    guards: Callable[[Tensor], Sequence[Guard]] | None = None
     cost: int = 1
     domains: tuple[Domain, ...] = ()
     cases: Callable[[np.random.Generator], Iterable[tuple[Sequence[Any], dict[str, Any]]]] | None = None
@@ -212,10 +226,11 @@ def aligned(value: Tensor, index: Index) -> Index:
     return at
 
 
-def _pull_elementwise(node: Tensor, at: At, index: Index) -> Scalar:
+def pull_elementwise(node: Tensor, at: At, index: Index) -> Scalar:
+    """The ``pull`` of every elementwise operation: its scalar meaning on the operands at the aligned indices."""
     assert node.op.scalar is not None
     values = [at(k, aligned(value, index)) for k, value in enumerate(node.inputs)]
-    return node.op.scalar(*values)
+    return node.op.scalar(*values, **node.params)
 
 
 def elementwise(
@@ -232,12 +247,13 @@ def elementwise(
     domains: tuple[Domain, ...] = (),
     cost: int = 1,
     tolerance: float = 4.0,
+    arithmetic: bool = False,
 ) -> OpDef:
     """Define an elementwise operation.
 
     Operands are cast to their common type first (``promoted``); ``integer`` says what happens to integers and bools:
-    ``"keep"``, or ``"float"`` to compute in floating point (as ``exp``). ``accepts`` lists the kinds the op takes
-    after that. ``result`` gives the output type from the common type. ``gradient`` is called as
+    ``"keep"``, or ``"float"`` to compute in floating point (as ``exp``). ``arithmetic`` ops count bools as int8 under
+    Theano's cast policy. ``accepts`` lists the kinds the op takes after that. ``result`` gives the output type from the common type. ``gradient`` is called as
     ``gradient(g, *inputs, out)`` and returns one gradient per input, in the broadcast shape (sums over broadcast
     axes are added by ``grad``).
     """
@@ -253,27 +269,30 @@ def elementwise(
     def convert(op: OpDef, values: tuple[TensorLike, ...]) -> tuple[Tensor, ...]:
         if len(values) != arity:
             raise TypeError(f"{name} takes {arity} arguments, got {len(values)}")
-        return promoted(values, to_float=integer == "float", name=name)
+        return promoted(values, to_float=integer == "float", arithmetic=arithmetic, name=name)
 
     def pullback(g: Tensor, node: Tensor) -> Gradients:
         assert gradient is not None
         return gradient(g, *node.inputs, node)
 
     return OpDef(
-        name=name, doc=doc, infer=infer, convert=convert, reference=numpy, pull=_pull_elementwise, scalar=scalar,
+        name=name, doc=doc, infer=infer, convert=convert, reference=numpy, pull=pull_elementwise, scalar=scalar,
         gradient=pullback if gradient is not None else None, domains=domains or (Domain(),) * arity, cost=cost,
         category="elementwise", tolerance=tolerance,
     )  # fmt: skip
 
 
-def promoted(values: Sequence[TensorLike], *, to_float: bool = False, name: str = "") -> tuple[Tensor, ...]:
+def promoted(
+    values: Sequence[TensorLike], *, to_float: bool = False, arithmetic: bool = False, name: str = ""
+) -> tuple[Tensor, ...]:
     """Operands as tensors of one common element type (explicit casts are inserted).
 
     Python numbers are weak under the default policy: they take the type of the tensors they meet, as in NumPy 2.
     """
     from .promotion import common_type
 
-    common = common_type(values, to_float=to_float, name=name)
+    values = [as_tensor(value) if isinstance(value, (list, tuple)) else value for value in values]
+    common = common_type(values, to_float=to_float, arithmetic=arithmetic, name=name)
     return tuple([_as(value, common) for value in values])
 
 
@@ -287,6 +306,6 @@ def _as(value: TensorLike, element: DType) -> Tensor:
 
 
 __all__ = [
-    "CONSTANT", "INPUT", "OPS", "SHARED", "At", "Domain", "Gradients", "Index", "Inferred",
-    "OpDef", "aligned", "broadcast_dims", "describe", "dim_of", "elementwise", "op_named", "promoted", "where",
+    "CONSTANT", "INPUT", "OPS", "SHARED", "At", "Domain", "Gradients", "Guard", "Index", "Inferred",
+    "OpDef", "aligned", "broadcast_dims", "describe", "dim_of", "elementwise", "op_named", "promoted", "pull_elementwise", "where",
 ]  # fmt: skip
