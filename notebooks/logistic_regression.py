@@ -18,7 +18,7 @@ import symtensor.tensor as T
 from symtensor import function, grad, shared
 
 SEED = 42
-STEPS = 2_000
+STEPS = 500
 
 
 class Data(NamedTuple):
@@ -87,7 +87,7 @@ def main(steps: int = STEPS) -> None:
         start = time.perf_counter()
         _, xent = train(data.x, data.y)
         in_steps += time.perf_counter() - start
-        if step == 1 or step % 20 == 0:
+        if step == 1 or step % 10 == 0:
             show_progress(step, steps, xent.mean())
 
     accuracy = np.mean(predict(data.x_held) == data.y_held)
