@@ -13,11 +13,14 @@ from .config import config
 from .graph import Tensor
 
 
-def common_type(values: Sequence[Any], *, to_float: bool = False, name: str = "") -> DType:
+def common_type(
+    values: Sequence[Any], *, to_float: bool = False, arithmetic: bool = False, name: str = ""
+) -> DType:
     """The element type in which an operation on ``values`` (tensors, arrays, Python numbers) is computed.
 
     ``to_float``: integers and bools count as floating point (NumPy's rule: int8 and bool as float16, int16 as
-    float32, wider ones as float64; Theano's: int8 as float32, others float64).
+    float32, wider ones as float64; Theano's: int8 as float32, others float64). ``arithmetic``: under Theano's policy
+    bools count as int8.
     """
     theano = config.cast_policy == "theano"
     common: DType | None = None
@@ -36,6 +39,8 @@ def common_type(values: Sequence[Any], *, to_float: bool = False, name: str = ""
         common = {bool: dtypes.bool_, int: dtypes.int64, float: _floatx(), complex: dtypes.complex128}[weak or float]
     elif weak is not None:
         common = _weakly(common, weak, values, name)
+    if arithmetic and theano and common is dtypes.bool_:
+        common = dtypes.int8
     if to_float and not common.is_inexact:
         common = float_of(common)
     return common

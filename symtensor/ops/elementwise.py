@@ -1,0 +1,274 @@
+"""Elementwise arithmetic, comparisons, and choosing between values.
+
+Bools follow NumPy: a sum of bools is their "or", a product their "and"; their difference is an error.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from symtensor_codegen import dtypes, scalar
+from symtensor_codegen.dtypes import DType
+from symtensor_codegen.errors import DTypeError
+from symtensor_codegen.scalar import Scalar
+
+from ..graph import Constant, Params, Tensor, TensorLike
+from ..opdef import (
+    Domain,
+    Gradients,
+    Inferred,
+    OpDef,
+    broadcast_dims,
+    describe,
+    elementwise,
+    promoted,
+    pull_elementwise,
+)
+from .casting import as_condition, identity
+from .complex_scalars import absolute, complex_power, complex_sign
+from .elementwise_bits import and_
+from .gradient_parts import typed, zeros
+
+# Arithmetic -----------------------------------------------------------------------------------------------------
+
+
+def _add(a: Scalar, b: Scalar) -> Scalar:
+    return scalar.bit_or(a, b) if a.dtype is dtypes.bool_ else scalar.add(a, b)
+
+
+def _mul(a: Scalar, b: Scalar) -> Scalar:
+    return scalar.bit_and(a, b) if a.dtype is dtypes.bool_ else scalar.mul(a, b)
+
+
+add = elementwise(
+    "add", doc="Sum.", arity=2, scalar=_add, numpy=np.add, arithmetic=True,
+    gradient=lambda g, x, y, out: (g, g),
+)  # fmt: skip
+sub = elementwise(
+    "sub", doc="Difference.", arity=2, accepts="iufc", scalar=scalar.sub, numpy=np.subtract, arithmetic=True,
+    gradient=lambda g, x, y, out: (g, -g),
+)  # fmt: skip
+mul = elementwise(
+    "mul", doc="Product.", arity=2, scalar=_mul, numpy=np.multiply,
+    gradient=lambda g, x, y, out: (g * y, g * x),
+)  # fmt: skip
+
+
+def _true_div_gradient(g: Tensor, x: Tensor, y: Tensor, out: Tensor) -> Gradients:
+    by_x = g / y
+    return by_x, -(by_x * out)
+
+
+true_div = elementwise(
+    "true_div", doc="Quotient; integers are divided in floating point.", arity=2, integer="float",
+    scalar=scalar.div, numpy=np.true_divide, gradient=_true_div_gradient, domains=(Domain(), Domain(0.5, 2)), cost=4,
+)  # fmt: skip
+floordiv = elementwise(
+    "floordiv", doc="Largest integer not above the quotient; integer division by zero gives 0.", arity=2,
+    accepts="iuf", scalar=scalar.floordiv, numpy=np.floor_divide, arithmetic=True, cost=8,
+    gradient=lambda g, x, y, out: (zeros(g), zeros(g)),
+)  # fmt: skip
+
+
+def _mod_gradient(g: Tensor, x: Tensor, y: Tensor, out: Tensor) -> Gradients:
+    return g, -(g * floordiv(x, y))
+
+
+mod = elementwise(
+    "mod", doc="Remainder with the sign of the divisor; an integer modulo zero is 0.", arity=2,
+    accepts="iuf", scalar=scalar.mod, numpy=np.mod, arithmetic=True, gradient=_mod_gradient, cost=8,
+    domains=(Domain(-3, 3), Domain(3.5, 5)),
+)  # fmt: skip
+
+
+def _fmod_gradient(g: Tensor, x: Tensor, y: Tensor, out: Tensor) -> Gradients:
+    from .elementwise_math import trunc
+
+    return g, -(g * trunc(x / y))
+
+
+fmod = elementwise(
+    "fmod", doc="Remainder with the sign of the dividend, as C's fmod.", arity=2,
+    accepts="iuf", scalar=scalar.fmod, numpy=np.fmod, arithmetic=True, gradient=_fmod_gradient, cost=8,
+    domains=(Domain(-3, 3), Domain(3.5, 5)),
+)  # fmt: skip
+neg = elementwise(
+    "neg", doc="Negation.", arity=1, accepts="iufc", scalar=scalar.neg, numpy=np.negative, arithmetic=True,
+    gradient=lambda g, x, out: (-g,),
+)  # fmt: skip
+abs_ = elementwise(
+    "abs", doc="Absolute value; the modulus of a complex number. Its derivative at 0 is 0.", arity=1,
+    scalar=absolute, numpy=np.abs, result=dtypes.real_of, arithmetic=True,
+    gradient=lambda g, x, out: (g * sign(x),),
+)  # fmt: skip
+sign = elementwise(
+    "sign", doc="-1, 0 or 1; of a complex number, the number divided by its modulus.", arity=1, accepts="iufc",
+    scalar=complex_sign, numpy=np.sign, arithmetic=True, gradient=lambda g, x, out: (zeros(g),),
+)  # fmt: skip
+
+
+def _reciprocal(x: Scalar) -> Scalar:
+    return scalar.div(scalar.const(1, x.dtype), x)
+
+
+reciprocal = elementwise(
+    "reciprocal", doc="1 / x.", arity=1, integer="float", scalar=_reciprocal,
+    numpy=lambda x: np.true_divide(x.dtype.type(1), x), gradient=lambda g, x, out: (-(g * sqr(out)),),
+    domains=(Domain(0.5, 2),), cost=4,
+)  # fmt: skip
+sqr = elementwise(
+    "sqr", doc="Square.", arity=1, scalar=lambda x: _mul(x, x), numpy=lambda x: np.multiply(x, x), arithmetic=True,
+    gradient=lambda g, x, out: (g * (typed(2, x) * x),),
+)  # fmt: skip
+
+
+# Powers ---------------------------------------------------------------------------------------------------------
+
+
+def _pow_gradient(g: Tensor, x: Tensor, y: Tensor, out: Tensor) -> Gradients:
+    from .elementwise_math import log
+
+    if isinstance(y, Constant) and y.ndim == 0:
+        exponent = y.data.item()
+        if exponent == 2:
+            return g * (y * x), zeros(g)
+        if exponent == 1:
+            return g, zeros(g)
+        return g * (y * pow_(x, typed(exponent - 1, x))), zeros(g)
+    by_y = switch(eq(x, 0), zeros(g), g * (out * log(x)))
+    return g * (y * pow_(x, y - typed(1, y))), by_y
+
+
+pow_ = elementwise(
+    "pow", doc="Power. Integers stay integers (negative exponents are not supported there).", arity=2, accepts="iufc",
+    scalar=complex_power, numpy=np.power, arithmetic=True, gradient=_pow_gradient, cost=40,
+    domains=(Domain(0.1, 3), Domain(0, 3)),
+)  # fmt: skip
+
+
+# Extremes -------------------------------------------------------------------------------------------------------
+
+
+def _maximum(a: Scalar, b: Scalar) -> Scalar:
+    return scalar.bit_or(a, b) if a.dtype is dtypes.bool_ else scalar.maximum(a, b)
+
+
+def _minimum(a: Scalar, b: Scalar) -> Scalar:
+    return scalar.bit_and(a, b) if a.dtype is dtypes.bool_ else scalar.minimum(a, b)
+
+
+def _split(g: Tensor, first: Tensor) -> Gradients:
+    """All of the gradient to the first argument where ``first`` holds, to the second elsewhere."""
+    zero = typed(0, g)
+    return switch(first, g, zero), switch(first, zero, g)
+
+
+maximum = elementwise(
+    "maximum", doc="Larger value, NaN where one is NaN. At a tie the first argument gets the gradient.", arity=2,
+    accepts="biuf", scalar=_maximum, numpy=np.maximum, gradient=lambda g, x, y, out: _split(g, ge(x, y)),
+)  # fmt: skip
+minimum = elementwise(
+    "minimum", doc="Smaller value, NaN where one is NaN. At a tie the first argument gets the gradient.", arity=2,
+    accepts="biuf", scalar=_minimum, numpy=np.minimum, gradient=lambda g, x, y, out: _split(g, le(x, y)),
+)  # fmt: skip
+
+
+def _fmax(a: Scalar, b: Scalar) -> Scalar:
+    return scalar.fmax(a, b) if a.dtype.is_float else _maximum(a, b)
+
+
+def _fmin(a: Scalar, b: Scalar) -> Scalar:
+    return scalar.fmin(a, b) if a.dtype.is_float else _minimum(a, b)
+
+
+fmax = elementwise(
+    "fmax", doc="Larger value; where one is NaN, the other.", arity=2, accepts="biuf", scalar=_fmax, numpy=np.fmax,
+    gradient=lambda g, x, y, out: _split(g, eq(out, x)),
+)  # fmt: skip
+fmin = elementwise(
+    "fmin", doc="Smaller value; where one is NaN, the other.", arity=2, accepts="biuf", scalar=_fmin, numpy=np.fmin,
+    gradient=lambda g, x, y, out: _split(g, eq(out, x)),
+)  # fmt: skip
+
+
+def _clip_gradient(g: Tensor, x: Tensor, low: Tensor, high: Tensor, out: Tensor) -> Gradients:
+    zero = typed(0, g)
+    inside = switch(and_(ge(x, low), le(x, high)), g, zero)
+    return inside, switch(lt(x, low), g, zero), switch(gt(x, high), g, zero)
+
+
+clip_op = elementwise(
+    "clip", doc="x moved into [low, high]; its derivative on the bounds is 1.", arity=3, accepts="biuf",
+    scalar=lambda x, low, high: _minimum(_maximum(x, low), high),
+    numpy=lambda x, low, high: np.minimum(np.maximum(x, low), high),
+    gradient=_clip_gradient, domains=(Domain(-2, 2), Domain(-1, -0.5), Domain(0.5, 1)), cost=2,
+)  # fmt: skip
+
+
+def clip(x: TensorLike, low: TensorLike | None, high: TensorLike | None) -> Tensor:
+    """``x`` moved into [low, high]; None is no bound."""
+    if low is None:
+        return minimum(x, high) if high is not None else identity(x)
+    return maximum(x, low) if high is None else clip_op(x, low, high)
+
+
+# Comparisons ----------------------------------------------------------------------------------------------------
+
+
+def _bool(common: DType) -> DType:
+    return dtypes.bool_
+
+
+def _no_slope(g: Tensor, *inputs_and_out: Tensor) -> Gradients:
+    return (zeros(g),) * (len(inputs_and_out) - 1)
+
+
+def _comparison(name: str, doc: str, meaning: Any, numpy: Any, accepts: str) -> OpDef:
+    return elementwise(
+        name, doc=doc, arity=2, scalar=meaning, numpy=numpy, result=_bool, accepts=accepts, gradient=_no_slope,
+        domains=(Domain(-2, 2), Domain(-2, 2)),
+    )  # fmt: skip
+
+
+eq = _comparison("eq", "Whether two values are equal (bool).", scalar.eq, np.equal, "biufc")
+neq = _comparison("neq", "Whether two values differ (bool).", scalar.ne, np.not_equal, "biufc")
+lt = _comparison("lt", "Whether a is less than b (bool).", scalar.lt, np.less, "biuf")
+le = _comparison("le", "Whether a is at most b (bool).", scalar.le, np.less_equal, "biuf")
+gt = _comparison("gt", "Whether a is greater than b (bool).", scalar.gt, np.greater, "biuf")
+ge = _comparison("ge", "Whether a is at least b (bool).", scalar.ge, np.greater_equal, "biuf")
+
+
+# Choosing -------------------------------------------------------------------------------------------------------
+
+
+def _switch_infer(inputs: tuple[Tensor, ...], params: Params) -> Inferred:
+    condition, yes, no = inputs
+    if condition.element is not dtypes.bool_ or yes.element is not no.element:
+        raise DTypeError("switch: " + "; ".join(describe(i) for i in inputs))
+    return yes.element, broadcast_dims("switch", inputs)
+
+
+def _switch_convert(op: OpDef, values: tuple[TensorLike, ...]) -> tuple[Tensor, ...]:
+    if len(values) != 3:
+        raise TypeError(f"switch takes a condition and two values, got {len(values)} arguments")
+    return as_condition(values[0]), *promoted(values[1:], name="switch")
+
+
+def _switch_gradient(g: Tensor, node: Tensor) -> Gradients:
+    condition = node.inputs[0]
+    zero = typed(0, g)
+    return None, switch.make(condition, g, zero), switch.make(condition, zero, g)
+
+
+switch = OpDef(
+    name="switch",
+    doc="Values of ``yes`` where the condition holds (is not zero), else of ``no``; both are computed.",
+    infer=_switch_infer,
+    convert=_switch_convert,
+    reference=np.where,
+    scalar=scalar.select,
+    pull=pull_elementwise,
+    gradient=_switch_gradient,
+    domains=(Domain(), Domain(), Domain()),
+    category="elementwise",
+)

@@ -1,0 +1,75 @@
+"""Bitwise and logical operations, shifts, and common divisors."""
+
+from typing import Any
+
+import numpy as np
+
+from symtensor_codegen import scalar
+from symtensor_codegen.scalar import Scalar
+
+from ..graph import Tensor, TensorLike
+from ..opdef import Domain, Gradients, OpDef, elementwise
+from .casting import as_condition
+from .gradient_parts import zeros
+
+
+def _no_slope(g: Tensor, *inputs_and_out: Tensor) -> Gradients:
+    return (zeros(g),) * (len(inputs_and_out) - 1)
+
+
+def _bits(name: str, doc: str, meaning: Any, numpy: Any, arity: int = 2, **facts: Any) -> OpDef:
+    facts.setdefault("accepts", "biu")
+    return elementwise(name, doc=doc, arity=arity, scalar=meaning, numpy=numpy, gradient=_no_slope, **facts)
+
+
+and_ = _bits("bitwise_and", "Bits set in both; of bools, whether both hold.", scalar.bit_and, np.bitwise_and)
+or_ = _bits("bitwise_or", "Bits set in one or both; of bools, whether one holds.", scalar.bit_or, np.bitwise_or)
+xor = _bits("bitwise_xor", "Bits set in exactly one; of bools, whether they differ.", scalar.bit_xor, np.bitwise_xor)
+invert = _bits("invert", "All bits flipped; of bools, the opposite.", scalar.bit_not, np.invert, arity=1)
+
+bitwise_and, bitwise_or, bitwise_xor, bitwise_not = and_, or_, xor, invert
+
+
+def logical_and(a: TensorLike, b: TensorLike) -> Tensor:
+    """Whether both are not zero (bool)."""
+    return and_(as_condition(a), as_condition(b))
+
+
+def logical_or(a: TensorLike, b: TensorLike) -> Tensor:
+    """Whether one or both are not zero (bool)."""
+    return or_(as_condition(a), as_condition(b))
+
+
+def logical_xor(a: TensorLike, b: TensorLike) -> Tensor:
+    """Whether exactly one is not zero (bool)."""
+    return xor(as_condition(a), as_condition(b))
+
+
+def logical_not(a: TensorLike) -> Tensor:
+    """Whether it is zero (bool)."""
+    return invert(as_condition(a))
+
+
+# Shifts and divisors --------------------------------------------------------------------------------------------
+
+SHIFTS = (Domain(0, 100), Domain(0, 5))
+
+left_shift = _bits(
+    "left_shift", "Bits moved to the left: a * 2**b, modulo the width of the type.", scalar.shl, np.left_shift,
+    accepts="iu", arithmetic=True, domains=SHIFTS,
+)  # fmt: skip
+right_shift = _bits(
+    "right_shift", "Bits moved to the right: floor(a / 2**b).", scalar.shr, np.right_shift, accepts="iu",
+    arithmetic=True, domains=SHIFTS,
+)  # fmt: skip
+
+gcd = _bits("gcd", "Greatest common divisor, never negative.", scalar.gcd, np.gcd, accepts="iu", cost=200)
+
+
+def _lcm(a: Scalar, b: Scalar) -> Scalar:
+    divisor = scalar.gcd(a, b)
+    product = scalar.mul(scalar.floordiv(a, scalar.maximum(divisor, 1)), b)
+    return product if a.dtype.kind == "u" else scalar.abs_(product)
+
+
+lcm = _bits("lcm", "Least common multiple, never negative.", _lcm, np.lcm, accepts="iu", cost=200)
