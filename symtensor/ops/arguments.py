@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from symtensor.graph import Tensor, as_tensor, constant
+from symtensor.opdef import CONSTANT, OPS, Guard, describe, dim_of, where
 from symtensor_codegen import dtypes, scalar
 from symtensor_codegen.dtypes import DType
 from symtensor_codegen.errors import DTypeError, ShapeError
 from symtensor_codegen.scalar import Dim, Scalar
-
-from symtensor.graph import Tensor, as_tensor, constant
-from symtensor.opdef import CONSTANT, OPS, Guard, describe, dim_of, where
 
 Sizes = tuple[int | None, ...]  # as a parameter of an op: None stands for the next size among its inputs
 
@@ -37,7 +36,7 @@ def known_int(value: Any) -> int | None:
 
 
 def normal_axis(name: str, axis: Any, ndim: int, *about: Tensor) -> int:
-    """The axis counted from the front.
+    """The axis, counted from the front.
 
     Raises:
         ShapeError: it is outside [-ndim, ndim).
@@ -45,10 +44,14 @@ def normal_axis(name: str, axis: Any, ndim: int, *about: Tensor) -> int:
     """
     number = known_int(axis)
     if number is None:
-        raise TypeError(f"{name}: the axis must be an integer known when the expression is built, not {axis!r}")
+        raise TypeError(
+            f"{name}: the axis must be an integer known when the expression is built, not {axis!r}"
+        )
     if not -ndim <= number < ndim:
         what = "; ".join(describe(x) for x in about)
-        raise ShapeError(f"{name}: axis {number} is out of range for {ndim} axes" + (f": {what}" if what else ""))
+        raise ShapeError(
+            f"{name}: axis {number} is out of range for {ndim} axes" + (f": {what}" if what else "")
+        )
     return number % ndim
 
 
