@@ -1,0 +1,586 @@
+"""Kernels to LLVM IR text: loops, registers and vector lanes.
+
+A loop is a test that skips it when it is empty, a region for what is hoisted out of it, and a body that ends in the
+jump back. Registers are SSA values: a loop that updates one has a phi for it. A loop with ``width`` lanes and
+``unroll`` copies becomes a main loop over whole groups and a rest: one group under a mask where masked memory access
+is cheap (AVX-512), else a scalar loop. A register that is declared outside such a loop gets an accumulator of its own
+in each lane and copy; they are combined in a fixed order afterwards, so results do not depend on timing.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from symtensor_codegen import dtypes
+from symtensor_codegen.dtypes import DType
+from symtensor_codegen.errors import InternalError
+from symtensor_codegen.llvm.accesses import Accesses, flat_index
+from symtensor_codegen.llvm.operations import SPELL, Site, spelled
+from symtensor_codegen.llvm.target import Target
+from symtensor_codegen.llvm.types import iota, literal, shuffle_indices, splat, suffix, typed
+from symtensor_codegen.llvm.values import Functions, Lanes, Value
+from symtensor_codegen.loops import (
+    ArgUpdate,
+    Check,
+    Declare,
+    For,
+    Kernel,
+    LoopKind,
+    Statement,
+    Store,
+    Update,
+    scalars,
+    values_of,
+)
+from symtensor_codegen.scalar import COMBINES, Register, Scalar, as_int, const, index, symbol
+
+_INLINE_FUNCTIONS = 8
+
+
+@dataclass(slots=True, eq=False)
+class _Changes:
+    """What the statements of a body change, besides registers declared in it."""
+
+    registers: dict[Register, str]  # and how: a key of COMBINES, argmax or argmin
+    partners: dict[Register, Register]  # from the ``best`` to the ``place`` of an ArgUpdate
+    buffers: set[object]
+    inner: set[Register]  # declared in the body
+
+
+class KernelEmitter(Accesses):
+    """Writes one kernel."""
+
+    def __init__(self, kernel: Kernel, target: Target, outlined: Functions | None = None) -> None:
+        super().__init__(kernel, target, outlined)
+        self._changes: dict[For, _Changes] = {}
+        self._regions: list[tuple[int, str, str, str, str]] = []  # floor, range and labels
+
+    def text(self, name: str) -> str:
+        """The function ``i64 name(i64 lo, i64 hi, ptr args)``."""
+        for statement in self.kernel.body:
+            self.statement(statement)
+        entry = self.levels[0]
+        status = "0"
+        for position, register in reversed(list(enumerate(self.failed.values()))):
+            failed = self.register(register).names[0]
+            if failed != "false":
+                status = entry.put(f"select i1 {failed}, i64 {position + 1}, i64 {status}")
+        lines = "\n".join(entry.lines)
+        return f"define i64 @{name}(i64 %lo, i64 %hi, ptr %args) nounwind {{\nentry:\n{lines}\n  ret i64 {status}\n}}\n"
+
+    # Statements -------------------------------------------------------------------------------------------------
+
+    def statement(self, statement: Statement) -> None:
+        """Write one statement at the innermost level."""
+        match statement:
+            case For():
+                self._for(statement)
+            case Declare():
+                self._declare(statement)
+            case Update():
+                self._update(statement)
+            case ArgUpdate():
+                self._arg_update(statement)
+            case Store(buffer=buffer, index=at, value=value, combine=combine, where=where):
+                self.store(buffer, flat_index(buffer, at), value, combine, where)
+            case Check(condition=condition, message=message):
+                good = self.value(condition)
+                self.fail_unless(good._replace(depth=self.here.depth), message, None)
+
+    def _declare(self, statement: Declare) -> None:
+        value = self.value(statement.value)
+        lanes = self.lanes
+        if lanes is not None:
+            names = value.names if lanes.width == 1 else self.vector_names(value, statement.register.dtype)
+            value = Value(names * lanes.copies if len(names) == 1 else names, lanes.width > 1, 0)
+        self.here.registers[statement.register] = value._replace(depth=self.here.depth)
+        self.forget(statement.register)
+
+    def _update(self, statement: Update) -> None:
+        register = statement.register
+        value = self.value(statement.value)
+        old = self.register(register)
+        node = _step_node(statement.combine, register.dtype)
+        new = self.spell(node, (old, value), (register.dtype, register.dtype))
+        self._assign(register, self._kept(register, new, old))
+
+    def _arg_update(self, statement: ArgUpdate) -> None:
+        best, place = statement.best, statement.place
+        value, position = self.value(statement.value), self.value(statement.position)
+        old, at = self.register(best), self.register(place)
+        depth = self.here.depth
+        vector = old.vector
+        site = self.site(depth, vector)
+        dtype = best.dtype
+        copies = len(old.names)
+        values = self.vector_names(value, dtype) if vector else value.names
+        positions = self.vector_names(position, dtypes.int64) if vector else position.names
+        mask = self._mask_of(best)
+        bests, places = [], []
+        for u in range(copies):
+            new = values[u if len(values) > 1 else 0]
+            wins = _beats(site, statement.combine, dtype, new, old.names[u])
+            if mask is not None:
+                wins = site.put(f"and {site.type(dtypes.bool_)} {wins}, {mask[u if len(mask) > 1 else 0]}")
+            bests.append(site.choose(wins, dtype, new, old.names[u]))
+            here = positions[u if len(positions) > 1 else 0]
+            places.append(site.choose(wins, dtypes.int64, here, at.names[u]))
+        self._assign(best, Value(tuple(bests), vector, depth))
+        self._assign(place, Value(tuple(places), vector, depth))
+
+    def _assign(self, register: Register, value: Value) -> None:
+        self.here.registers[register] = value._replace(depth=self.here.depth)
+        self.forget(register)
+
+    def _mask_of(self, register: Register) -> tuple[str, ...] | None:
+        """The lanes in which a register may change; only registers that outlive the loop of the lanes care."""
+        lanes = self.lanes
+        if lanes is None or lanes.tail is None:
+            return None
+        if any(register in level.registers for level in self.levels[: lanes.depth]):
+            return self.vector_names(lanes.tail, dtypes.bool_)
+        return None
+
+    def _kept(self, register: Register, new: Value, old: Value) -> Value:
+        mask = self._mask_of(register)
+        if mask is None:
+            return new
+        site = self.site(self.here.depth, True)
+        names = tuple(
+            site.choose(mask[u if len(mask) > 1 else 0], register.dtype, name, old.names[u])
+            for u, name in enumerate(new.names)
+        )
+        return new._replace(names=names)
+
+    def step(self, combine: str, dtype: DType, site: Site, old: str, new: str) -> str:
+        """``combine(old, new)`` on names of the site's width."""
+        node = _step_node(combine, dtype)
+        return SPELL[node.op.name](site, node, old, new)
+
+    # What loops change ------------------------------------------------------------------------------------------
+
+    def changes(self, loop: For) -> _Changes:
+        """What the body of a loop changes."""
+        found = self._changes.get(loop)
+        if found is None:
+            found = self._changes[loop] = self._scan(loop.body)
+        return found
+
+    def _scan(self, body: Sequence[Statement]) -> _Changes:
+        all_ = _Changes({}, {}, set(), set())
+        for statement in body:
+            for value in values_of(statement):
+                for message in self.facts(value).messages:
+                    all_.registers[self.failed[message]] = "or"
+            match statement:
+                case For():
+                    inside = self.changes(statement)
+                    for register, combine in inside.registers.items():
+                        self._changed(all_, register, combine)
+                    all_.partners.update(inside.partners)
+                    all_.buffers |= inside.buffers
+                case Declare(register=register):
+                    all_.inner.add(register)
+                case Update(register=register, combine=combine):
+                    self._changed(all_, register, combine)
+                case ArgUpdate(best=best, place=place, combine=combine):
+                    self._changed(all_, best, combine)
+                    all_.partners[best] = place
+                case Store(buffer=buffer):
+                    all_.buffers.add(buffer)
+                case Check(message=message):
+                    all_.registers[self.failed[message]] = "or"
+        for register in all_.inner:
+            all_.registers.pop(register, None)
+            all_.partners.pop(register, None)
+        return all_
+
+    def _changed(self, changes: _Changes, register: Register, combine: str) -> None:
+        if changes.registers.setdefault(register, combine) != combine:
+            changes.registers[register] = "mixed"
+
+    def _forget_all(self, changes: _Changes) -> None:
+        for register in _carried(changes):
+            self.forget(register)
+        for buffer in changes.buffers:
+            self.forget(buffer)
+
+    # Loops ------------------------------------------------------------------------------------------------------
+
+    def _for(self, loop: For) -> None:
+        extent = self.value(as_int(loop.extent))
+        if extent.vector or len(extent.names) > 1:
+            raise InternalError(f"{self.kernel.name}: a loop inside vector lanes has an extent that differs by lane")
+        start, end = "0", extent.names[0]
+        if loop.kind is LoopKind.PARALLEL:
+            if len(self.levels) > 1:
+                raise InternalError(f"{self.kernel.name}: only the outermost loop can be parallel")
+            start, end = "%lo", "%hi"
+        if self.lanes is not None and loop.width > 1:
+            raise InternalError(f"{self.kernel.name}: a vector loop inside a vector loop")
+        empty = not (end.isdigit() and start == "0")
+        if end == "0":
+            return
+        self._forget_all(self.changes(loop))
+        if empty:
+            self._open_region(start, end)
+        if (loop.width > 1 or loop.unroll > 1) and self.lanes is None:
+            self._lanes_loop(loop, start, end)
+        else:
+            self._serial_loop(loop, start, end, skip=False)
+        if empty:
+            self._close_region()
+        self._forget_all(self.changes(loop))
+
+    def _open_region(self, start: str, end: str) -> None:
+        number = next(self.numbers)
+        region = self.open(f"some{number}")
+        self._regions.append((self.floor, start, end, region.label, f"none{number}"))
+        self.floor = region.depth
+
+    def _close_region(self) -> None:
+        """End the region that is skipped for an empty range; registers changed in it get a phi."""
+        region = self.close()
+        self.floor, start, end, begin, after = self._regions.pop()
+        outer = self.here
+        origin = outer.label
+        some = outer.put(f"icmp slt i64 {start}, {end}")
+        outer.jump(f"br i1 {some}, label %{begin}, label %{after}", begin)
+        outer.lines += region.lines
+        outer.jump(f"br label %{after}", after)
+        for register, value in region.registers.items():
+            before = self.register(register)
+            self._assign(register, self._merge(register.dtype, before, origin, value, region.label))
+
+    def _merge(self, dtype: DType, a: Value, from_a: str, b: Value, from_b: str) -> Value:
+        """The phi of two values of one shape."""
+        t = typed(dtype, self.lanes.width if a.vector and self.lanes is not None else 1)
+        put = self.here.put
+        names = tuple(
+            put(f"phi {t} [ {x}, %{from_a} ], [ {y}, %{from_b} ]") if x != y else x
+            for x, y in zip(a.names, b.names, strict=True)
+        )
+        return Value(names, a.vector, self.here.depth)
+
+    def _serial_loop(self, loop: For, start: str, end: str, *, skip: bool) -> None:
+        carried = {register: self.register(register) for register in _carried(self.changes(loop))}
+        final = self._machine_loop(loop, start, end, 1, carried, None, skip=skip)
+        for register, value in final.items():
+            self._assign(register, value)
+
+    def _machine_loop(
+        self,
+        loop: For,
+        start: str,
+        end: str,
+        step: int,
+        carried: dict[Register, Value],
+        lanes: Lanes | None,
+        *,
+        skip: bool,
+        once: bool = False,
+        masked: bool = False,
+    ) -> dict[Register, Value]:
+        """Write a loop from ``start`` while below ``end``; returns the registers' values after it.
+
+        ``carried`` are the registers that the body changes, with their values before (for a loop without lanes of its
+        own these are read again at the end: a check hoisted out of the loop may have changed them). ``skip`` tests
+        for an empty range first; ``once`` is for a range of at most one step.
+        """
+        number = next(self.numbers)
+        outer, begin, after = self.here, f"loop{number}", f"done{number}"
+        level = self.open(begin)
+        counter = start if once else f"%i{number}"
+        phis: dict[Register, Value] = {}
+        for register, value in carried.items():
+            names = value.names
+            if not once:
+                names = tuple(f"%r{next(self.numbers)}" for _ in names)
+            phis[register] = level.registers[register] = Value(names, value.vector, level.depth)
+        counted = Value((counter,), False, level.depth)
+        if lanes is None:
+            self.remember(loop.index, counted)
+        else:
+            lanes.depth = level.depth
+            self.lanes = lanes
+            self.remember(lanes.first, counted)
+            if masked:
+                lanes.tail = self._tail(counter, end, lanes.width)
+        for statement in loop.body:
+            self.statement(statement)
+        self.close()
+        if lanes is not None:
+            self.lanes = None
+        origin = outer.label
+        if skip:
+            some = outer.put(f"icmp slt i64 {start}, {end}")
+            origin = outer.label
+            outer.jump(f"br i1 {some}, label %{begin}, label %{after}", begin)
+        else:
+            outer.jump(f"br label %{begin}", begin)
+        width = lanes.width if lanes is not None else self.lanes.width if self.lanes is not None else 1
+        initial = {
+            register: value if lanes is not None else self.register(register) for register, value in carried.items()
+        }
+        if not once:
+            outer.do(f"{counter} = phi i64 [ {start}, %{origin} ], [ {counter}.next, %{level.label} ]")
+            for register, phi in phis.items():
+                t = typed(register.dtype, width if phi.vector else 1)
+                before, next_ = initial[register].names, level.registers[register].names
+                for name, x, y in zip(phi.names, before, next_, strict=True):
+                    outer.do(f"{name} = phi {t} [ {x}, %{origin} ], [ {y}, %{level.label} ]")
+        outer.lines += level.lines
+        outer.label = level.label
+        if once:
+            if skip:
+                outer.jump(f"br label %{after}", after)
+        else:
+            outer.do(f"{counter}.next = add nuw nsw i64 {counter}, {step}")
+            more = outer.put(f"icmp slt i64 {counter}.next, {end}")
+            outer.jump(f"br i1 {more}, label %{begin}, label %{after}", after)
+        final: dict[Register, Value] = {}
+        for register in carried:
+            value = level.registers[register]
+            if skip:
+                t = typed(register.dtype, width if value.vector else 1)
+                names = tuple(
+                    outer.put(f"phi {t} [ {x}, %{origin} ], [ {y}, %{level.label} ]") if x != y else x
+                    for x, y in zip(initial[register].names, value.names, strict=True)
+                )
+                value = Value(names, value.vector, outer.depth)
+            final[register] = value._replace(depth=outer.depth)
+        for register in carried:
+            self.forget(register)
+        return final
+
+    def _tail(self, counter: str, end: str, width: int) -> Value:
+        """The lanes of the group at ``counter`` that are below ``end``."""
+        level = self.here
+        left = level.put(f"sub i64 {end}, {counter}")
+        left = level.put(f"call i64 @llvm.smin.i64(i64 {left}, i64 {width})")
+        short = level.put(f"trunc i64 {left} to i32")
+        t = f"<{width} x i32>"
+        one = level.put(f"insertelement {t} poison, i32 {short}, i32 0")
+        all_ = level.put(f"shufflevector {t} {one}, {t} poison, <{width} x i32> zeroinitializer")
+        return Value((level.put(f"icmp ult {t} {iota(width, 32)}, {all_}"),), True, level.depth)
+
+    # Lanes ------------------------------------------------------------------------------------------------------
+
+    def _lanes_loop(self, loop: For, start: str, end: str) -> None:
+        width, copies = loop.width, loop.unroll
+        group = width * copies
+        changes = self.changes(loop)
+        masked = width > 1 and self.target.vector_bits >= 512
+        if masked and copies == 1:
+            self._masked_loop(loop, start, end)
+            return
+        whole, rest_empty, main_empty = self._whole_groups(start, end, group)
+        accumulators = {
+            register: Value((_neutral(changes, register),) * copies, False, 0) for register in _carried(changes)
+        }
+        self._as_vectors(accumulators, width)
+        if main_empty is not True:
+            lanes = Lanes(loop.index, index("lane", loop.extent), width, copies)
+            accumulators = self._machine_loop(
+                loop, start, whole, group, accumulators, lanes, skip=main_empty is None
+            )
+            accumulators = self._fold_copies(changes, accumulators, width)
+        else:
+            accumulators = {r: v._replace(names=v.names[:1]) for r, v in accumulators.items()}
+        if masked and rest_empty is not True:
+            lanes = Lanes(loop.index, index("lane", loop.extent), width, 1)
+            accumulators = self._machine_loop(
+                loop, whole, end, width, accumulators, lanes, skip=rest_empty is None, masked=True
+            )
+        self._finish(changes, accumulators, width)
+        if not masked and rest_empty is not True:
+            self._serial_loop(loop, whole, end, skip=rest_empty is None)
+
+    def _masked_loop(self, loop: For, start: str, end: str) -> None:
+        """Every group under the mask of the lanes in range: smallest code, one compare a group."""
+        changes, width = self.changes(loop), loop.width
+        accumulators = {r: Value((_neutral(changes, r),), False, 0) for r in _carried(changes)}
+        self._as_vectors(accumulators, width)
+        known = int(end) if end.isdigit() and start == "0" else None
+        lanes = Lanes(loop.index, index("lane", loop.extent), width, 1)
+        accumulators = self._machine_loop(
+            loop,
+            start,
+            end,
+            width,
+            accumulators,
+            lanes,
+            skip=False,
+            once=known is not None and known <= width,
+            masked=known is None or known % width > 0,
+        )
+        self._finish(changes, accumulators, width)
+
+    def _as_vectors(self, accumulators: dict[Register, Value], width: int) -> None:
+        if width == 1:
+            return
+        for register, value in accumulators.items():
+            t = splat(value.names[0], register.dtype)
+            accumulators[register] = Value((t,) * len(value.names), True, 0)
+
+    def _whole_groups(self, start: str, end: str, group: int) -> tuple[str, bool | None, bool | None]:
+        """The end of the whole groups; whether there is no rest, and no whole group (None: only known later)."""
+        if end.isdigit() and start == "0":
+            count = int(end)
+            whole = count // group * group
+            return str(whole), whole == count, whole == 0
+        put = self.here.put
+        count_name = end if start == "0" else put(f"sub i64 {end}, {start}")
+        whole_name = put(f"and i64 {count_name}, {-group}")
+        if start != "0":
+            whole_name = put(f"add i64 {whole_name}, {start}")
+        return whole_name, None, None
+
+    def _fold_copies(self, changes: _Changes, values: dict[Register, Value], width: int) -> dict[Register, Value]:
+        """One accumulator of each register from those of the copies, pairwise."""
+        if not values or len(next(iter(values.values())).names) == 1:
+            return values
+        site = Site(self.here.put, width)
+        folded: dict[Register, Value] = {}
+        for register, value in values.items():
+            if register in folded:
+                continue
+            combine = changes.registers.get(register)
+            place = changes.partners.get(register)
+            if combine is None:  # the place of an ArgUpdate: done with its best
+                continue
+            names = list(value.names)
+            places = list(values[place].names) if place is not None else []
+            while len(names) > 1:
+                half = len(names) // 2
+                for k in range(half):
+                    if place is not None:
+                        names[k], places[k] = _better(
+                            site, combine, register.dtype, (names[k], places[k]), (names[k + half], places[k + half])
+                        )
+                    else:
+                        names[k] = self.step(combine, register.dtype, site, names[k], names[k + half])
+                odd = names[2 * half :]
+                odd_places = places[2 * half :]
+                names = names[:half] + odd
+                places = places[:half] + odd_places
+            folded[register] = value._replace(names=tuple(names))
+            if place is not None:
+                folded[place] = values[place]._replace(names=tuple(places))
+        return folded
+
+    def _finish(self, changes: _Changes, values: dict[Register, Value], width: int) -> None:
+        """Combine the lanes of each accumulator with the register's value before the loop."""
+        put = self.here.put
+        one = Site(put, 1)
+        for register, combine in changes.registers.items():
+            dtype = register.dtype
+            name = values[register].names[0]
+            old = self.register(register).names[0]
+            place = changes.partners.get(register)
+            lanes = width
+            if place is not None:
+                best = (name, values[place].names[0])
+                while lanes > 1:
+                    lanes //= 2
+                    low, high = _halves(put, best[0], dtype, lanes)
+                    low_place, high_place = _halves(put, best[1], dtypes.int64, lanes)
+                    best = _better(Site(put, lanes), combine, dtype, (low, low_place), (high, high_place))
+                best = _better(one, combine, dtype, (old, self.register(place).names[0]), best)
+                self._assign(register, Value((best[0],), False, 0))
+                self._assign(place, Value((best[1],), False, 0))
+                continue
+            if dtype.kind == "b" and width > 1:
+                kind = "and" if combine in ("and", "mul", "minimum") else "xor" if combine == "xor" else "or"
+                t = typed(dtype, width)
+                name = put(f"call i1 @llvm.vector.reduce.{kind}.{suffix(t)}({t} {name})")
+                lanes = 1
+            while lanes > 1:
+                lanes //= 2
+                low, high = _halves(put, name, dtype, lanes)
+                name = self.step(combine, dtype, Site(put, lanes), low, high)
+            self._assign(register, Value((self.step(combine, dtype, one, old, name),), False, 0))
+
+
+def _carried(changes: _Changes) -> list[Register]:
+    """The registers that a loop has phis for."""
+    return [*changes.registers, *changes.partners.values()]
+
+
+def _neutral(changes: _Changes, register: Register) -> str:
+    """The constant that an accumulator of ``register`` starts from."""
+    combine = changes.registers.get(register)
+    if combine is None:
+        return "0"  # the place of an ArgUpdate
+    if combine in _EXTREME_OF:
+        combine = _EXTREME_OF[combine]
+    if combine not in COMBINES:
+        raise InternalError(f"register {register.name} is combined in several ways by one vector loop")
+    return literal(const(COMBINES[combine].neutral(register.dtype), register.dtype).param, register.dtype)
+
+
+_EXTREME_OF = {"argmax": "maximum", "argmin": "minimum"}
+
+
+@cache
+def _step_node(combine: str, dtype: DType) -> Scalar:
+    """An expression whose operation is the step of ``combine`` on values of a type."""
+    return COMBINES[combine].step(symbol("old", dtype), symbol("new", dtype))
+
+
+def _beats(site: Site, combine: str, dtype: DType, new: str, old: str) -> str:
+    """Whether ``new`` replaces ``old``, seen before it, as the extreme; the first NaN wins."""
+    t = site.type(dtype)
+    order = "gt" if combine == "argmax" else "lt"
+    if not dtype.is_float:
+        return site.put(f"icmp {'s' if dtype.kind == 'i' else 'u'}{order} {t} {new}, {old}")
+    further = site.put(f"fcmp u{order} {t} {new}, {old}")
+    ordinary = site.put(f"fcmp ord {t} {old}, {old}")
+    return site.put(f"and {site.type(dtypes.bool_)} {further}, {ordinary}")
+
+
+def _better(
+    site: Site, combine: str, dtype: DType, a: tuple[str, str], b: tuple[str, str]
+) -> tuple[str, str]:
+    """The better of two (value, position); of equal values the one at the smaller position."""
+    truth = site.type(dtypes.bool_)
+    b_beats, a_beats = _beats(site, combine, dtype, b[0], a[0]), _beats(site, combine, dtype, a[0], b[0])
+    earlier = site.put(f"icmp slt {site.type(dtypes.int64)} {b[1]}, {a[1]}")
+    level = site.put(f"xor {truth} {a_beats}, {site.constant(True, dtypes.bool_)}")
+    tie = site.put(f"and {truth} {level}, {earlier}")
+    wins = site.put(f"or {truth} {b_beats}, {tie}")
+    return site.choose(wins, dtype, b[0], a[0]), site.choose(wins, dtypes.int64, b[1], a[1])
+
+
+def _halves(put: Callable[[str], str], name: str, dtype: DType, lanes: int) -> tuple[str, str]:
+    """The lower and the upper ``lanes`` lanes of a vector of twice as many."""
+    t = typed(dtype, 2 * lanes)
+    if lanes == 1:
+        return tuple(put(f"extractelement {t} {name}, i32 {k}") for k in (0, 1))  # type: ignore[return-value]
+    low, high = (
+        put(f"shufflevector {t} {name}, {t} poison, {shuffle_indices(range(k, k + lanes))}") for k in (0, lanes)
+    )
+    return low, high
+
+
+def emit_kernel(kernel: Kernel, target: Target, symbol_name: str) -> str:
+    """LLVM IR of one kernel: the function ``i64 symbol_name(i64 lo, i64 hi, ptr args)`` and what it calls.
+
+    ``args`` holds the buffers' pointers in the kernel's order, then its parameters. The outermost parallel loop runs
+    over ``lo`` to ``hi - 1``. The result is 0, or 1 + the position of the first failure that occurred.
+    """
+    return module([(kernel, symbol_name)], target)
+
+
+def module(kernels: Iterable[tuple[Kernel, str]], target: Target) -> str:
+    """LLVM IR of several kernels with their names; mathematical functions that they call are shared."""
+    outlined = Functions()
+    texts = []
+    for kernel, name in kernels:
+        texts.append(KernelEmitter(kernel, target, outlined if _calls_functions(kernel) else None).text(name))
+    return "\n".join([*outlined.texts.values(), *texts])
+
+
+def _calls_functions(kernel: Kernel) -> bool:
+    """Whether a kernel has so many mathematical functions that inline expansions would make it slow to compile."""
+    return sum(not spelled(node) for node in scalars(kernel.body) if node.args) > _INLINE_FUNCTIONS
