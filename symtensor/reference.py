@@ -1,0 +1,148 @@
+"""The meaning of expressions: evaluation node by node with the NumPy reference of every operation.
+
+Slow and obvious. It is the ``reference`` mode of ``function``, the oracle of tests, and what constants are folded
+with. Nothing is rewritten, fused or compiled here.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from symtensor_codegen import scalar
+from symtensor_codegen.errors import BackendError, InternalError, ShapeError, UserError
+from symtensor_codegen.expr import topological
+from symtensor_codegen.scalar import Dim, Scalar
+
+from .graph import Tensor
+from .opdef import CONSTANT, SHARED, describe, where
+
+Array = npt.NDArray[Any]
+
+
+class MissingValueError(UserError, KeyError):
+    """An expression depends on a variable that was given no value."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+def evaluate(outputs: Sequence[Tensor], values: Mapping[Tensor, Any]) -> list[Array]:
+    """The values of the outputs, where ``values`` gives those of variables (or of any other tensor).
+
+    Raises:
+        MissingValueError: a variable the outputs depend on has no value.
+        ShapeError: sizes that must agree do not.
+    """
+    evaluation = Evaluation(values)
+    return [evaluation.value(output) for output in outputs]
+
+
+class Evaluation:
+    """Values of tensors, computed when asked for and kept."""
+
+    def __init__(self, values: Mapping[Tensor, Any]) -> None:
+        self.values: dict[Tensor, Array] = {node: given(node, value) for node, value in values.items()}
+        self._sizes: dict[Scalar, int | None] = {}
+
+    def value(self, wanted: Tensor) -> Array:
+        """The value of one tensor."""
+        known = self.values
+        for node in topological([wanted], lambda node: () if node in known else node.inputs):
+            if node not in known:
+                known[node] = self._compute(node)
+        return known[wanted]
+
+    def size(self, dim: Dim) -> int | None:
+        """A symbolic size as a number; None where it depends on a variable without a value."""
+        if isinstance(dim, int):
+            return dim
+        sizes = self._sizes
+        for node in topological([dim], lambda node: node.args):
+            if node in sizes:
+                continue
+            sizes[node] = self._scalar(node, [sizes[argument] for argument in node.args])
+        return sizes[dim]
+
+    def _scalar(self, node: Scalar, operands: list[int | None]) -> int | None:
+        if node.op is scalar.const_op:
+            return int(node.param)
+        if node.op is scalar.symbol_op:
+            token = node.param
+            if token[0] == "dim":
+                return self.values[token[1]].shape[token[2]] if token[1] in self.values else None
+            return int(self.value(token[1]))
+        if None in operands:
+            return None
+        if node.op is scalar.cast_op:
+            return int(np.asarray(operands[0]).astype(node.dtype.numpy))
+        if node.op.numpy is None:
+            raise InternalError(f"{node.op.name} in a size")
+        arguments = [np.asarray(o, a.dtype.numpy) for o, a in zip(operands, node.args, strict=True)]
+        with np.errstate(all="ignore"):
+            return int(node.op.numpy(*arguments))
+
+    def _compute(self, node: Tensor) -> Array:
+        op = node.op
+        if op is CONSTANT:
+            return node.data  # type: ignore[attr-defined,no-any-return]
+        if op is SHARED:
+            return np.asarray(node.get_value(borrow=True))  # type: ignore[attr-defined]
+        if not node.inputs and op.reference is None:
+            raise MissingValueError(f"{describe(node)} has no value")
+        if op.reference is None:
+            raise BackendError(f"{op.name} has no reference meaning{where(node)}")
+        arrays = [self.values[i] for i in node.inputs]
+        if op.is_elementwise:
+            self._check_broadcast(node, arrays)
+        with np.errstate(all="ignore"):
+            result = np.asarray(op.reference(*arrays, **node.params))
+        self._check(node, result)
+        return result
+
+    def _check_broadcast(self, node: Tensor, arrays: Sequence[Array]) -> None:
+        """Only sizes known to be 1 broadcast."""
+        for axis in range(-node.ndim, 0):
+            sizes = {
+                a.shape[axis]: i
+                for i, a in zip(node.inputs, arrays, strict=True)
+                if a.ndim >= -axis and i.type.shape[axis] != 1
+            }
+            if len(sizes) > 1:
+                found = ", ".join(f"{size} ({describe(tensor)})" for size, tensor in sizes.items())
+                raise ShapeError(f"{node.op.name}: sizes differ on axis {axis}: {found}{where(node)}")
+
+    def _check(self, node: Tensor, result: Array) -> None:
+        if result.dtype != node.element.numpy:
+            raise InternalError(f"{node.op.name}: the reference gives {result.dtype}, {node.dtype} was inferred")
+        if result.ndim != node.ndim:
+            raise InternalError(f"{node.op.name}: the reference has {result.ndim} axes, {node.ndim} were inferred")
+        for axis, dim in enumerate(node.dims):
+            size = self.size(dim)
+            if size is not None and size != result.shape[axis]:
+                raise ShapeError(
+                    f"{node.op.name}: axis {axis} has size {result.shape[axis]}, expected {size}{where(node)}"
+                )
+
+
+def given(node: Tensor, value: Any) -> Array:
+    """A value for a tensor, converted where nothing is lost.
+
+    Raises:
+        TypeError: the element type or number of axes does not fit.
+        ShapeError: a size does not fit.
+    """
+    array = np.asarray(value)
+    wanted = node.element.numpy
+    if array.dtype != wanted:
+        same_kind = np.can_cast(array.dtype, wanted, "same_kind") and not isinstance(value, (np.ndarray, np.generic))
+        if not (np.can_cast(array.dtype, wanted, "safe") or same_kind):
+            raise TypeError(f"{describe(node)} does not take values of dtype {array.dtype}")
+        array = array.astype(wanted)
+    if array.ndim != node.ndim:
+        raise TypeError(f"{describe(node)} has {node.ndim} axes, the value has {array.ndim}")
+    for axis, size in enumerate(node.type.shape):
+        if size is not None and array.shape[axis] != size:
+            raise ShapeError(f"{describe(node)}: axis {axis} must have size {size}, got {array.shape[axis]}")
+    return array
