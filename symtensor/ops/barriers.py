@@ -4,14 +4,13 @@ from typing import Any, Final
 
 import numpy as np
 
-from symtensor_codegen import dtypes
-from symtensor_codegen.scalar import Scalar
-
 from symtensor.graph import Tensor, TensorLike, as_tensor
 from symtensor.opdef import OPS, Gradients, OpDef, elementwise
 from symtensor.types import TensorType
+from symtensor_codegen import dtypes
+from symtensor_codegen.scalar import Scalar
 
-# What a gradient may be besides a tensor ---------------------------------------------------------------------------
+# What a gradient may be besides a tensor ----------------------------------------------------------------
 
 
 class _MarkerType(TensorType):
@@ -44,6 +43,7 @@ class NullType(_MarkerType):
     why_null: str
 
     def __new__(cls, why_null: str = "(no reason given)") -> "NullType":
+        """A type with this reason; unlike other types it is not interned."""
         made = super().__new__(cls)
         assert isinstance(made, NullType)
         made.why_null = why_null
@@ -58,7 +58,9 @@ class NullType(_MarkerType):
 
 def grad_undefined(op: object, x_pos: int, x: Tensor, comment: str = "") -> Tensor:
     """The gradient to return for an input with respect to which ``op`` has none in mathematics."""
-    return NullType(f"the gradient of {op} with respect to its input {x_pos} ({x}) is undefined. {comment}".strip())()
+    return NullType(
+        f"the gradient of {op} with respect to its input {x_pos} ({x}) is undefined. {comment}".strip()
+    )()
 
 
 def grad_not_implemented(op: object, x_pos: int, x: Tensor, comment: str = "") -> Tensor:
@@ -68,7 +70,7 @@ def grad_not_implemented(op: object, x_pos: int, x: Tensor, comment: str = "") -
     )()
 
 
-# The operations ----------------------------------------------------------------------------------------------------
+# The operations -----------------------------------------------------------------------------------------
 
 
 def _same(x: Scalar) -> Scalar:
@@ -110,13 +112,19 @@ CONSIDER_CONSTANT: Final = _barrier(
     "consider_constant", "The argument; the gradient takes it for a constant (zero).", _zero_gradient
 )
 DISCONNECTED_GRAD: Final = _barrier(
-    "disconnected_grad", "The argument; the gradient does not see what it is computed from.", _disconnected_gradient
+    "disconnected_grad",
+    "The argument; the gradient does not see what it is computed from.",
+    _disconnected_gradient,
 )
 UNDEFINED_GRAD: Final = _barrier(
     "undefined_grad", "The argument; a gradient through it is an error.", _undefined_gradient
 )
-GRAD_CLIP: Final = _barrier("grad_clip", "The argument; its gradient is clipped to [lower, upper].", _clipped_gradient)
-GRAD_SCALE: Final = _barrier("grad_scale", "The argument; its gradient is multiplied by a number.", _scaled_gradient)
+GRAD_CLIP: Final = _barrier(
+    "grad_clip", "The argument; its gradient is clipped to [lower, upper].", _clipped_gradient
+)
+GRAD_SCALE: Final = _barrier(
+    "grad_scale", "The argument; its gradient is multiplied by a number.", _scaled_gradient
+)
 
 
 def zero_grad(x: TensorLike) -> Tensor:
