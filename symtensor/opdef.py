@@ -252,10 +252,11 @@ def elementwise(
     """Define an elementwise operation.
 
     Operands are cast to their common type first (``promoted``); ``integer`` says what happens to integers and bools:
-    ``"keep"``, or ``"float"`` to compute in floating point (as ``exp``). ``arithmetic`` ops count bools as int8 under
-    Theano's cast policy. ``accepts`` lists the kinds the op takes after that. ``result`` gives the output type from the common type. ``gradient`` is called as
-    ``gradient(g, *inputs, out)`` and returns one gradient per input, in the broadcast shape (sums over broadcast
-    axes are added by ``grad``).
+    ``"keep"``, ``"float"`` to compute in floating point (as ``exp``), or ``"quotient"`` to do so in float64 whatever
+    their width (floatX under Theano's policy). ``arithmetic`` ops count bools as int8 under Theano's policy.
+    ``accepts`` lists the kinds the op takes after that. ``result`` gives the output type from the common type.
+    ``gradient`` is called as ``gradient(g, *inputs, out)`` and returns one gradient per input, in the broadcast
+    shape (sums over broadcast axes are added by ``grad``).
     """
 
     def infer(inputs: tuple[Tensor, ...], params: Params) -> Inferred:
@@ -269,7 +270,7 @@ def elementwise(
     def convert(op: OpDef, values: tuple[TensorLike, ...]) -> tuple[Tensor, ...]:
         if len(values) != arity:
             raise TypeError(f"{name} takes {arity} arguments, got {len(values)}")
-        return promoted(values, to_float=integer == "float", arithmetic=arithmetic, name=name)
+        return promoted(values, integer=integer, arithmetic=arithmetic, name=name)
 
     def pullback(g: Tensor, node: Tensor) -> Gradients:
         assert gradient is not None
@@ -283,29 +284,29 @@ def elementwise(
 
 
 def promoted(
-    values: Sequence[TensorLike], *, to_float: bool = False, arithmetic: bool = False, name: str = ""
+    values: Sequence[TensorLike], *, integer: str = "keep", arithmetic: bool = False, name: str = ""
 ) -> tuple[Tensor, ...]:
     """Operands as tensors of one common element type (explicit casts are inserted).
+
+    ``integer`` and ``arithmetic`` are as in ``elementwise``.
 
     Python numbers are weak under the default policy: they take the type of the tensors they meet, as in NumPy 2.
     """
     from .promotion import common_type
 
     values = [as_tensor(value) if isinstance(value, (list, tuple)) else value for value in values]
-    common = common_type(values, to_float=to_float, arithmetic=arithmetic, name=name)
+    common = common_type(values, integer=integer, arithmetic=arithmetic, name=name)
     return tuple([_as(value, common) for value in values])
 
 
 def _as(value: TensorLike, element: DType) -> Tensor:
     if isinstance(value, Tensor):
         return value if value.element is element else OPS["cast"].make(value, dtype=element)
-    if isinstance(value, (bool, int, float, complex)):
-        return as_tensor(np.asarray(value).astype(element.numpy))
-    node = as_tensor(value)
-    return node if node.element is element else OPS["cast"].make(node, dtype=element)
+    return as_tensor(np.asarray(value).astype(element.numpy))
 
 
 __all__ = [
     "CONSTANT", "INPUT", "OPS", "SHARED", "At", "Domain", "Gradients", "Guard", "Index", "Inferred",
-    "OpDef", "aligned", "broadcast_dims", "describe", "dim_of", "elementwise", "op_named", "promoted", "pull_elementwise", "where",
+    "OpDef", "aligned", "broadcast_dims", "describe", "dim_of", "elementwise", "op_named", "promoted",
+    "pull_elementwise", "where",
 ]  # fmt: skip

@@ -14,17 +14,20 @@ from .graph import Tensor
 
 
 def common_type(
-    values: Sequence[Any], *, to_float: bool = False, arithmetic: bool = False, name: str = ""
+    values: Sequence[Any], *, integer: str = "keep", arithmetic: bool = False, name: str = ""
 ) -> DType:
     """The element type in which an operation on ``values`` (tensors, arrays, Python numbers) is computed.
 
-    ``to_float``: integers and bools count as floating point (NumPy's rule: int8 and bool as float16, int16 as
-    float32, wider ones as float64; Theano's: int8 as float32, others float64). ``arithmetic``: under Theano's policy
-    bools count as int8.
+    ``integer="float"``: integers and bools count as floating point (NumPy's rule: int8 and bool as float16, int16 as
+    float32, wider ones as float64; Theano's: int8 as float32, others float64). ``"quotient"``: as float64; as floatX
+    under Theano's policy. ``arithmetic``: under Theano's policy bools count as int8.
+
+    Raises:
+        DTypeError: a value is not numeric, or a Python integer does not fit the type of the tensors it meets.
     """
     theano = config.cast_policy == "theano"
     common: DType | None = None
-    weak: type | None = None
+    weak: type[Any] | None = None
     for value in values:
         if isinstance(value, Tensor):
             element = value.element
@@ -41,8 +44,10 @@ def common_type(
         common = _weakly(common, weak, values, name)
     if arithmetic and theano and common is dtypes.bool_:
         common = dtypes.int8
-    if to_float and not common.is_inexact:
-        common = float_of(common)
+    if integer != "keep" and not common.is_inexact:
+        if integer == "quotient":
+            return _floatx() if theano else dtypes.float64
+        return float_of(common)
     return common
 
 
@@ -78,15 +83,21 @@ def _weakly(common: DType, weak: type, values: Sequence[Any], name: str) -> DTyp
 
 
 def literal_type(value: Any) -> DType:
-    """Theano's element type of a literal: the smallest signed integer that holds it, floatX for floats."""
-    if isinstance(value, bool):
+    """Theano's element type of a literal.
+
+    Integers take the smallest signed type that holds them, bools int8; floats take floatX where that is float32 or
+    float16, else float32 where that holds them exactly. NumPy's scalars, arrays and lists keep their own type.
+    """
+    if type(value) is bool:
         return dtypes.int8
-    if isinstance(value, int):
+    if type(value) is int:
         for element in (dtypes.int8, dtypes.int16, dtypes.int32):
             limits = np.iinfo(element.numpy)
             if limits.min <= value <= limits.max:
                 return element
         return dtypes.int64
-    if isinstance(value, float):
+    if type(value) is float:
+        if config.floatX == "float64" and float(np.float32(value)) == value:
+            return dtypes.float32
         return _floatx()
     return dtypes.of(np.asarray(value).dtype)

@@ -96,6 +96,10 @@ class Evaluation:
         arrays = [self.values[i] for i in node.inputs]
         if op.is_elementwise:
             self._check_broadcast(node, arrays)
+        for guard in op.guards(node) if op.guards is not None else ():
+            if self.size(guard.condition) == 0:
+                values = [self.size(value) for value in guard.values]
+                raise guard.error(guard.message.format(*values) + where(node))
         with np.errstate(all="ignore"):
             result = np.asarray(op.reference(*arrays, **node.params))
         self._check(node, result)

@@ -60,7 +60,7 @@ def _true_div_gradient(g: Tensor, x: Tensor, y: Tensor, out: Tensor) -> Gradient
 
 
 true_div = elementwise(
-    "true_div", doc="Quotient; integers are divided in floating point.", arity=2, integer="float",
+    "true_div", doc="Quotient; integers are divided in floating point.", arity=2, integer="quotient",
     scalar=scalar.div, numpy=np.true_divide, gradient=_true_div_gradient, domains=(Domain(), Domain(0.5, 2)), cost=4,
 )  # fmt: skip
 floordiv = elementwise(
