@@ -357,10 +357,10 @@ class Evaluator:
     def _splat(self, name: str, dtype: DType, depth: int) -> str:
         if name[0] != "%":
             return splat(name, dtype)
-        key = ("splat", name)
+        assert self.lanes is not None
+        key = ("splat", name, self.lanes.width)
         found = self.memo.get(key)
         if found is None:
-            assert self.lanes is not None
             level, width = self.levels[depth], self.lanes.width
             t, e = typed(dtype, width), element(dtype)
             one = level.put(f"insertelement {t} poison, {e} {name}, i32 0")
