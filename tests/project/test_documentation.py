@@ -13,10 +13,11 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 WITH_CODE = [page for page in PAGES if "```python\n" in page.read_text(encoding="utf-8")]
 # Blocks run at their own line numbers, so that a failure names the line of the page.
 RUN_BLOCKS = """
-import sys
+import pathlib, sys
 page = sys.argv[1]
+lines = pathlib.Path(page).read_text(encoding="utf-8").splitlines(keepends=True)
 inside, block, first = False, [], 0
-for number, line in enumerate(open(page, encoding="utf-8"), 1):
+for number, line in enumerate(lines, 1):
     if not inside and line == "```python\\n":
         inside, block, first = True, [], number
     elif inside and line == "```\\n":
