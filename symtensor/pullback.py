@@ -199,17 +199,12 @@ def _fitted(part: Tensor, x: Tensor, node: Tensor) -> Tensor:
     Elementwise operations give gradients in their broadcast shape: what was repeated is summed.
     """
     have, want = part.type.shape, x.type.shape
-    extra = len(have) - len(want)
-    repeated = [k for k, size in enumerate(want) if size == 1 and extra + k >= 0 and have[extra + k] != 1]
-    if extra or repeated:
-        if extra < 0 or not node.op.is_elementwise:
-            raise InternalError(f"the gradient of {node.op} for its input {describe(x)} has type {part.type}")
-        from .ops import reduction, shaping
+    if have != want and node.op.is_elementwise:
+        from .ops.shaping_broadcast import sum_to
 
-        part = reduction.sum(part, axis=(*range(extra), *[extra + k for k in repeated]))
-        if repeated:
-            kept = iter(range(part.ndim))
-            part = shaping.dimshuffle(part, ["x" if k in repeated else next(kept) for k in range(len(want))])
+        part = sum_to(part, x)
+    elif len(have) != len(want):
+        raise InternalError(f"the gradient of {node.op} for its input {describe(x)} has type {part.type}")
     element = x.type.element
     if part.type.element is not element and element.is_inexact:
         part = OPS["cast"].make(part, dtype=element)

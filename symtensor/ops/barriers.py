@@ -73,7 +73,7 @@ def grad_not_implemented(op: object, x_pos: int, x: Tensor, comment: str = "") -
 # The operations -----------------------------------------------------------------------------------------
 
 
-def _same(x: Scalar) -> Scalar:
+def _same(x: Scalar, **params: Any) -> Scalar:
     return x
 
 
