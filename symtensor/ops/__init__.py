@@ -1,5 +1,16 @@
 """The operations. Importing this package fills the table of records, ``symtensor.opdef.OPS``."""
 
-from . import casting, elementwise, elementwise_bits, elementwise_math
+from . import (
+    casting,
+    complex_numbers,
+    elementwise,
+    elementwise_bits,
+    elementwise_floats,
+    elementwise_math,
+    elementwise_smooth,
+)
 
-__all__ = ["casting", "elementwise", "elementwise_bits", "elementwise_math"]
+__all__ = [
+    "casting", "complex_numbers", "elementwise", "elementwise_bits", "elementwise_floats", "elementwise_math",
+    "elementwise_smooth",
+]  # fmt: skip

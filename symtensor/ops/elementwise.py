@@ -24,8 +24,8 @@ from ..opdef import (
     promoted,
     pull_elementwise,
 )
+from . import complex_scalars
 from .casting import as_condition, identity
-from .complex_scalars import absolute, complex_power, complex_sign
 from .elementwise_bits import and_
 from .gradient_parts import typed, zeros
 
@@ -98,12 +98,12 @@ neg = elementwise(
 )  # fmt: skip
 abs_ = elementwise(
     "abs", doc="Absolute value; the modulus of a complex number. Its derivative at 0 is 0.", arity=1,
-    scalar=absolute, numpy=np.abs, result=dtypes.real_of, arithmetic=True,
+    scalar=complex_scalars.absolute, numpy=np.abs, result=dtypes.real_of, arithmetic=True,
     gradient=lambda g, x, out: (g * sign(x),),
 )  # fmt: skip
 sign = elementwise(
     "sign", doc="-1, 0 or 1; of a complex number, the number divided by its modulus.", arity=1, accepts="iufc",
-    scalar=complex_sign, numpy=np.sign, arithmetic=True, gradient=lambda g, x, out: (zeros(g),),
+    scalar=complex_scalars.sign, numpy=np.sign, arithmetic=True, gradient=lambda g, x, out: (zeros(g),),
 )  # fmt: skip
 
 
@@ -141,7 +141,7 @@ def _pow_gradient(g: Tensor, x: Tensor, y: Tensor, out: Tensor) -> Gradients:
 
 pow_ = elementwise(
     "pow", doc="Power. Integers stay integers (negative exponents are not supported there).", arity=2, accepts="iufc",
-    scalar=complex_power, numpy=np.power, arithmetic=True, gradient=_pow_gradient, cost=40,
+    scalar=complex_scalars.power, numpy=np.power, arithmetic=True, gradient=_pow_gradient, cost=40,
     domains=(Domain(0.1, 3), Domain(0, 3)),
 )  # fmt: skip
 
@@ -272,3 +272,18 @@ switch = OpDef(
     domains=(Domain(), Domain(), Domain()),
     category="elementwise",
 )
+
+
+def where(condition: TensorLike, yes: TensorLike = None, no: TensorLike = None) -> Any:
+    """``switch``; with the condition alone, the positions where it holds, as ``nonzero`` gives them."""
+    if yes is None and no is None:
+        from .indexing import nonzero
+
+        return nonzero(condition)
+    return switch(condition, yes, no)
+
+
+int_div = floor_div = floordiv
+inv = reciprocal
+sgn = sign
+square = sqr
