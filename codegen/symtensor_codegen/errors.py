@@ -13,6 +13,10 @@ class DTypeError(UserError, TypeError):
     """An element type is not accepted here."""
 
 
+class OutOfRangeError(UserError, IndexError):
+    """An index points outside of what it indexes."""
+
+
 class BackendError(UserError, NotImplementedError):
     """A backend cannot do what was asked; the message names the operation and the backend."""
 
