@@ -13,6 +13,7 @@ from typing import Any
 
 from symtensor_codegen.errors import UserError
 
+from .collecting import no_collection
 from .graph import Constant, Tensor, ancestors, constant, no_recording, variable
 from .opdef import INPUT, OpDef
 from .types import TensorType
@@ -24,8 +25,9 @@ class PickleError(UserError, ValueError):
 
 SideData = dict[str, Any] | None
 
-# One operation: its record, where its inputs are in the list (leaves first), its parameters, its side data.
-Step = tuple[OpDef, tuple[int, ...], dict[str, Any], SideData]
+# One operation: its record, where its inputs are in the list (leaves first), its parameters (None where there are
+# none), its source line, its side data.
+Step = tuple[OpDef, tuple[int, ...], dict[str, Any] | None, str | None, SideData]
 
 
 class Steps(list[Step]):
@@ -38,9 +40,9 @@ class Steps(list[Step]):
 def reduce_tensor(tensor: Tensor) -> Any:
     """What ``Tensor.__reduce__`` returns."""
     if tensor.op is INPUT:
-        return _load_input, (tensor.type, _side_data(tensor))
+        return _load_input, (tensor.type, tensor.name, tensor.site, _side_data(tensor))
     if isinstance(tensor, Constant):
-        return _load_constant, (tensor.data, _side_data(tensor))
+        return _load_constant, (tensor.data, tensor.name, tensor.site, _side_data(tensor))
     if not tensor.inputs:
         raise TypeError(f"{type(tensor).__name__} {tensor} does not say how it is pickled")
     return _load_one, flatten([tensor])
@@ -52,11 +54,19 @@ def flatten(outputs: Sequence[Tensor]) -> tuple[list[Tensor], Steps, list[int]]:
     leaves = [node for node in order if not node.inputs]
     position = {node: k for k, node in enumerate(leaves)}
     steps = Steps()
-    for node in order:
-        if node.inputs:
-            position[node] = len(leaves) + len(steps)
-            places = tuple([position[i] for i in node.inputs])
-            steps.append((node.op, places, dict(node.params), _side_data(node)))
+    sites: dict[tuple[int, int], str | None] = {}
+    with no_collection():
+        for node in order:
+            if node.inputs:
+                position[node] = len(position)
+                places = tuple([position[i] for i in node.inputs])
+                site = None
+                if node._site is not None:  # looked up once per line of the program: it is slow
+                    key = id(node._site[0]), node._site[1]
+                    if key not in sites:
+                        sites[key] = node.site
+                    site = sites[key]
+                steps.append((node.op, places, dict(node.params) or None, site, _side_data(node)))
     return leaves, steps, [position[output] for output in outputs]
 
 
@@ -67,16 +77,16 @@ def unflatten(leaves: Sequence[Tensor], steps: Sequence[Step], outputs: Sequence
         PickleError: the operations are not those of this version.
     """
     nodes = list(leaves)
-    with no_recording():
-        for op, places, params, side_data in steps:
+    with no_recording(), no_collection():
+        for op, places, params, site, side_data in steps:
             try:
-                node = op.make(*[nodes[k] for k in places], **params)
+                node = op.make(*[nodes[k] for k in places], **(params or {}))
             except (TypeError, KeyError, IndexError) as error:
                 raise PickleError(
                     f"a pickled expression uses {op} in a way this version does not know ({error!r}); "
                     "build the expression again"
                 ) from error
-            _restore(node, side_data)
+            _restore(node, site, side_data)
             nodes.append(node)
     return [nodes[k] for k in outputs]
 
@@ -85,39 +95,45 @@ def _load_one(leaves: Sequence[Tensor], steps: Sequence[Step], outputs: Sequence
     return unflatten(leaves, steps, outputs)[0]
 
 
-def _load_input(kind: TensorType, side_data: SideData) -> Tensor:
-    node = variable(kind)
-    _restore(node, side_data)
+def _load_input(kind: TensorType, name: str | None, site: str | None, side_data: SideData) -> Tensor:
+    with no_recording():
+        node = variable(kind, name)
+    _restore(node, site, side_data)
     return node
 
 
-def _load_constant(data: Any, side_data: SideData) -> Tensor:
-    node = constant(data)
-    _restore(node, side_data)
+def _load_constant(data: Any, name: str | None, site: str | None, side_data: SideData) -> Tensor:
+    with no_recording():
+        node = constant(data, name=name)
+    _restore(node, site, side_data)
     return node
 
 
 def _side_data(node: Tensor) -> SideData:
-    """Name, source line, tag and the user's own attributes; fields of the compiler begin with an underscore."""
-    found = {key: value for key, value in node.__dict__.items() if key not in _FIELDS and key[0] != "_"}
-    if node.name is not None:
-        found["name"] = node.name
-    if node._site is not None:
-        found["_site"] = node.site
-    if "_tag" in node.__dict__:
-        found["_tag"] = node.tag
+    """Name of an operation, tag, and the user's own attributes; the compiler's begin with an underscore."""
+    attributes = node.__dict__
+    found = None
+    if len(attributes) > _LEAST:
+        found = {key: value for key, value in attributes.items() if key not in _FIELDS and key[0] != "_"}
+        if "_tag" in attributes:
+            found["_tag"] = node.tag
+    if node.name is not None and node.inputs:
+        found = {**(found or {}), "name": node.name}
     return found or None
 
 
 _FIELDS = frozenset(("op", "inputs", "params", "type", "dims", "data", "name"))
+_LEAST = 7  # attributes of every node: op, inputs, params, type, dims, name, _site
 
 
-def _restore(node: Tensor, side_data: SideData) -> None:
+def _restore(node: Tensor, site: str | None, side_data: SideData) -> None:
     """Side data of the pickled node; what the node has already (it may be an old one) stays."""
+    if site is not None and node._site is None:
+        node._site = _code_at(site)
     if side_data is not None:
         for key, value in side_data.items():
             if node.__dict__.get(key) is None:
-                node.__dict__[key] = _code_at(value) if key == "_site" else value
+                node.__dict__[key] = value
 
 
 @lru_cache(maxsize=4096)

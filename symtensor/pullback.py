@@ -12,6 +12,7 @@ from typing import Any
 from symtensor_codegen import dtypes
 from symtensor_codegen.errors import InternalError, UserError
 
+from .collecting import no_collection
 from .config import config
 from .graph import Constant, Tensor, ancestors, no_recording, variable
 from .opdef import OPS, describe, where
@@ -70,7 +71,7 @@ def pull_back(
             flow.undefined[node] = g
         elif not isinstance(g.type, DisconnectedType):
             terms[node] = [g]
-    with no_recording():
+    with no_recording(), no_collection():
         for node in reversed(order):
             if node not in needed:
                 continue
