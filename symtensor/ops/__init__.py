@@ -8,9 +8,11 @@ from . import (
     elementwise_floats,
     elementwise_math,
     elementwise_smooth,
+    nnet,
+    nnet_losses,
 )
 
 __all__ = [
     "casting", "complex_numbers", "elementwise", "elementwise_bits", "elementwise_floats", "elementwise_math",
-    "elementwise_smooth",
+    "elementwise_smooth", "nnet", "nnet_losses",
 ]  # fmt: skip

@@ -5,14 +5,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from symtensor.config import config
+from symtensor.graph import Params, Tensor, TensorLike, as_tensor
+from symtensor.opdef import Gradients, Inferred, OpDef, describe, elementwise, pull_elementwise
 from symtensor_codegen import dtypes, scalar
 from symtensor_codegen.dtypes import DType
 from symtensor_codegen.errors import DTypeError
 from symtensor_codegen.scalar import Scalar
 
-from ..config import config
-from ..graph import Params, Tensor, TensorLike, as_tensor
-from ..opdef import Gradients, Inferred, OpDef, describe, elementwise, pull_elementwise
 from .gradient_parts import zeros
 
 

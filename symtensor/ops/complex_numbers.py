@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 
+from symtensor.graph import Tensor, TensorLike, as_tensor
+from symtensor.opdef import Domain, Gradients, OpDef, elementwise
 from symtensor_codegen import dtypes, scalar
 from symtensor_codegen.scalar import Scalar
 
-from ..graph import Tensor, TensorLike, as_tensor
-from ..opdef import Domain, Gradients, OpDef, elementwise
 from .elementwise import identity, mul
 from .elementwise_math import cos, sin
 

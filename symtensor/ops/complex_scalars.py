@@ -141,7 +141,7 @@ def _arctanh(re: Scalar, im: Scalar) -> Pair:
 
 
 def _turned(function: Callable[[Scalar, Scalar], Pair]) -> Callable[[Scalar, Scalar], Pair]:
-    """z -> -i f(iz): the circular function of a hyperbolic one."""
+    """Z -> -i f(iz): the circular function of a hyperbolic one."""
 
     def split(re: Scalar, im: Scalar) -> Pair:
         real, imaginary = function(scalar.neg(im), re)

@@ -7,13 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from symtensor_codegen import dtypes, scalar
-from symtensor_codegen.dtypes import DType
-from symtensor_codegen.errors import DTypeError
-from symtensor_codegen.scalar import Scalar
-
-from ..graph import Constant, Params, Tensor, TensorLike
-from ..opdef import (
+from symtensor.graph import Constant, Params, Tensor, TensorLike
+from symtensor.opdef import (
     Domain,
     Gradients,
     Inferred,
@@ -24,6 +19,11 @@ from ..opdef import (
     promoted,
     pull_elementwise,
 )
+from symtensor_codegen import dtypes, scalar
+from symtensor_codegen.dtypes import DType
+from symtensor_codegen.errors import DTypeError
+from symtensor_codegen.scalar import Scalar
+
 from . import complex_scalars
 from .casting import as_condition, identity
 from .elementwise_bits import and_

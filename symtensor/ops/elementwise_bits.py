@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 
+from symtensor.graph import Tensor, TensorLike
+from symtensor.opdef import Domain, Gradients, OpDef, elementwise
 from symtensor_codegen import scalar
 from symtensor_codegen.scalar import Scalar
 
-from ..graph import Tensor, TensorLike
-from ..opdef import Domain, Gradients, OpDef, elementwise
 from .casting import as_condition
 from .gradient_parts import zeros
 

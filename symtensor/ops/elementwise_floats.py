@@ -4,12 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from symtensor_codegen import dtypes, scalar
-from symtensor_codegen.errors import DTypeError
-from symtensor_codegen.scalar import Scalar
-
-from ..graph import Params, Tensor, TensorLike, as_tensor
-from ..opdef import (
+from symtensor.graph import Params, Tensor, TensorLike, as_tensor
+from symtensor.opdef import (
     Domain,
     Gradients,
     Inferred,
@@ -20,6 +16,10 @@ from ..opdef import (
     promoted,
     pull_elementwise,
 )
+from symtensor_codegen import dtypes, scalar
+from symtensor_codegen.errors import DTypeError
+from symtensor_codegen.scalar import Scalar
+
 from .complex_scalars import either_part
 from .elementwise import abs_, eq, le, sign, switch
 from .elementwise_bits import and_, invert, or_

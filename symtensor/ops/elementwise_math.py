@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from symtensor.graph import Tensor, TensorLike
+from symtensor.opdef import Domain, OpDef, elementwise
 from symtensor_codegen import scalar
 from symtensor_codegen.scalar import Scalar
 
-from ..graph import Tensor, TensorLike
-from ..opdef import Domain, OpDef, elementwise
 from . import complex_scalars as parts
 from .elementwise import sqr
 from .gradient_parts import typed, zeros

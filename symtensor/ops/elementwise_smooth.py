@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from symtensor.graph import Tensor
+from symtensor.opdef import Domain, OpDef, elementwise
 from symtensor_codegen import scalar
 from symtensor_codegen.scalar import Scalar
 
-from ..graph import Tensor
-from ..opdef import Domain, OpDef, elementwise
 from .elementwise import sign, sqr
 from .elementwise_math import POSITIVE, exp, log
 from .gradient_parts import typed

@@ -1,6 +1,6 @@
 """Small pieces that gradients are written with."""
 
-from ..graph import Tensor, constant
+from symtensor.graph import Tensor, constant
 
 
 def zeros(g: Tensor) -> Tensor:
