@@ -1,0 +1,254 @@
+"""Rows, procedures and the sets they form; and the index that finds the few which could apply to a node.
+
+A rule set is written as a generator whose parameters are the holes::
+
+    @ruleset
+    def stability(x: Hole, a: Param):
+        \"\"\"Replace forms that lose precision or overflow by exact equivalents.\"\"\"
+        yield "log_of_one_plus", log(1 + x), log1p(x)
+        yield "log_softmax", log(softmax(x, axis=a)), log_softmax(x, axis=a)
+
+Nothing is built before the set is first used. Rows that cannot be said as patterns are procedures: functions from a
+node to its replacement or None, declared for the operations they look at.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import permutations, product
+from typing import Any, Union
+
+from symtensor.graph import Tensor
+from symtensor.opdef import CONSTANT, OPS, OpDef
+from symtensor_codegen.errors import InternalError
+
+from .conditions import Condition
+from .match import Matcher
+from .pattern import COMMUTATIVE, Apply, Const, Hole, Literal, Param, Pattern, PatternLike, Rest, holes, lift
+
+RowTuple = Union[
+    tuple[str, Apply, PatternLike],
+    tuple[str, Apply, PatternLike, Condition],
+]
+Rows = Iterator[RowTuple]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Row:
+    """One rule: ``left`` becomes ``right`` where ``condition`` holds."""
+
+    name: str
+    left: Apply
+    right: Pattern
+    condition: Condition | None
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Procedure:
+    """A rule that no row can say: a function from a node to its replacement, or None.
+
+    It is tried on nodes whose operation, or category of operations, is one of ``roots``, and where ``inputs`` names
+    operations, at least one of whose inputs is one of them.
+    """
+
+    name: str
+    function: Callable[[Tensor], Tensor | None]
+    roots: tuple[str, ...]
+    inputs: frozenset[str]
+
+    @property
+    def doc(self) -> str:
+        """What it does, in one sentence."""
+        return (self.function.__doc__ or "").strip().split("\n")[0]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Candidate:
+    """A rule to try on a node: its name and a function giving the replacement or None."""
+
+    name: str
+    attempt: Callable[[Tensor], Tensor | None]
+
+
+class RuleSet:
+    """Named rules in the order they are tried. ``a | b`` tries those of ``a`` first."""
+
+    def __init__(
+        self,
+        name: str,
+        doc: str = "",
+        source: Callable[..., Rows] | None = None,
+        parts: Sequence["RuleSet"] = (),
+    ) -> None:
+        self.name, self.doc, self.source, self.parts = name, doc, source, tuple(parts)
+        self._procedures: list[Procedure] = []
+        self._found: dict[tuple[object, ...], tuple[Candidate, ...]] = {}
+        self._matchers: dict[tuple[Row, tuple[int, ...]], list[Matcher]] = {}
+
+    def __or__(self, other: "RuleSet") -> "RuleSet":
+        parts = [*(self.parts or (self,)), *(p for p in (other.parts or (other,)) if p not in self.parts)]
+        return RuleSet("+".join(p.name for p in parts), parts=parts)
+
+    def __repr__(self) -> str:
+        return f"RuleSet({self.name})"
+
+    def procedure(
+        self, *roots: str, name: str, inputs: Sequence[str] = ()
+    ) -> Callable[[Callable[[Tensor], Tensor | None]], Any]:
+        """Add a procedure, tried after the rows on the nodes that ``roots`` and ``inputs`` describe."""
+
+        def register(function: Callable[[Tensor], Tensor | None]) -> Callable[[Tensor], Tensor | None]:
+            self._procedures.append(Procedure(name, function, roots, frozenset(inputs)))
+            return function
+
+        return register
+
+    @cached_property
+    def rows(self) -> tuple[Row, ...]:
+        """The rows of this set (of a union: of all its parts)."""
+        if self.parts:
+            return tuple([row for part in self.parts for row in part.rows])
+        if self.source is None:
+            return ()
+        given = self.source.__annotations__
+        arguments = [kind(name) for name, kind in given.items() if name != "return"]
+        made = []
+        for entry in self.source(*arguments):
+            name, left, right = entry[:3]
+            made.append(Row(name, left, lift(right), entry[3] if len(entry) == 4 else None))
+        return tuple(made)
+
+    @property
+    def procedures(self) -> tuple[Procedure, ...]:
+        """The procedures of this set (of a union: of all its parts)."""
+        if self.parts:
+            return tuple([p for part in self.parts for p in part.procedures])
+        return tuple(self._procedures)
+
+    @cached_property
+    def _rows_by_root(self) -> dict[str, list[Row]]:
+        table: dict[str, list[Row]] = {}
+        for row in self.rows:
+            table.setdefault(row.left.op, []).append(row)
+        return table
+
+    @cached_property
+    def _procedures_by_root(self) -> dict[str, list[Procedure]]:
+        table: dict[str, list[Procedure]] = {}
+        for procedure in self.procedures:
+            for root in procedure.roots:
+                table.setdefault(root, []).append(procedure)
+        return table
+
+    def candidates(self, op: OpDef, inputs: Sequence[Tensor]) -> tuple[Candidate, ...]:
+        """The rules that could apply to ``op(*inputs)``, judging by the operations of the inputs only."""
+        key = (op, *[i.op for i in inputs])
+        found = self._found.get(key)
+        if found is None:
+            children = [i.op for i in inputs]
+            found = self._found[key] = tuple(self._select(op, children))
+        return found
+
+    def _select(self, op: OpDef, children: list[OpDef]) -> Iterator[Candidate]:
+        for row in self._rows_by_root.get(op.name, ()):
+            count = len(row.left.arguments)
+            orders = list(permutations(range(count))) if op.name in COMMUTATIVE else [tuple(range(count))]
+            for order in orders:
+                arguments = [row.left.arguments[k] for k in order]
+                if _could_match(arguments, children):
+                    for matcher in self._compiled(row, order):
+                        yield Candidate(row.name, matcher)
+        table = self._procedures_by_root
+        for procedure in (*table.get(op.name, ()), *table.get(op.category, ())):
+            if not procedure.inputs or any(child.name in procedure.inputs for child in children):
+                yield Candidate(procedure.name, procedure.function)
+
+    def _compiled(self, row: Row, order: tuple[int, ...]) -> list[Matcher]:
+        found = self._matchers.get((row, order))
+        if found is None:
+            root = Apply(row.left.op, tuple([row.left.arguments[k] for k in order]), row.left.params)
+            spellings = [
+                Apply(root.op, arguments, root.params)
+                for arguments in product(*[list(_spellings(a)) for a in root.arguments])
+            ]
+            found = [Matcher(row.name, s, row.right, row.condition) for s in spellings]
+            self._matchers[row, order] = found
+        return found
+
+
+def _spellings(pattern: Pattern) -> Iterator[Pattern]:
+    """The pattern with the operands of its commutative operations in every order that makes a difference."""
+    if not isinstance(pattern, Apply):
+        yield pattern
+        return
+    exchange = pattern.op in COMMUTATIVE and repr(pattern.arguments[0]) != repr(pattern.arguments[1])
+    for arguments in product(*[list(_spellings(a)) for a in pattern.arguments]):
+        yield Apply(pattern.op, arguments, pattern.params)
+        if exchange:
+            yield Apply(pattern.op, arguments[::-1], pattern.params)
+
+
+def _could_match(arguments: Sequence[Pattern], children: Sequence[OpDef]) -> bool:
+    if arguments and isinstance(arguments[-1], Rest):
+        if len(children) < len(arguments) - 1:
+            return False
+        arguments = arguments[:-1]
+        children = children[: len(arguments)]
+    if len(arguments) != len(children):
+        return False
+    for argument, child in zip(arguments, children, strict=True):
+        if isinstance(argument, Apply):
+            if argument.op != child.name:
+                return False
+        elif isinstance(argument, Literal):
+            if child is not CONSTANT and child.name != "broadcast_to":
+                return False
+        elif isinstance(argument, Const) and child is not CONSTANT:
+            return False
+    return True
+
+
+def ruleset(source: Callable[..., Rows]) -> RuleSet:
+    """Make a rule set of a generator of rows; its name and doc are those of the function."""
+    return RuleSet(source.__name__, (source.__doc__ or "").strip(), source)
+
+
+def check(rules: RuleSet) -> None:
+    """Verify what can be verified without running a row.
+
+    Raises:
+        InternalError: a row or procedure names an operation that does not exist, or the right side of a row has a
+            hole that the left side does not bind, or two rules have one name.
+    """
+    seen: set[str] = set()
+    known = {*OPS, *[op.category for op in OPS.values()]}
+    for rule in (*rules.rows, *rules.procedures):
+        if rule.name in seen:
+            raise InternalError(f"{rules.name}: two rules are called {rule.name}")
+        seen.add(rule.name)
+        roots = (
+            {*rule.roots, *rule.inputs} if isinstance(rule, Procedure) else _operations(rule.left, rule.right)
+        )
+        for root in roots:
+            if root not in known:
+                raise InternalError(f"rule {rule.name} speaks of {root!r}, which is not an operation")
+        if isinstance(rule, Row):
+            unbound = holes(rule.right) - holes(rule.left)
+            if unbound:
+                raise InternalError(
+                    f"rule {rule.name}: {sorted(h.name for h in unbound)} unbound on the right"
+                )
+
+
+def _operations(*patterns: Pattern) -> set[str]:
+    found: set[str] = set()
+    stack = list(patterns)
+    while stack:
+        pattern = stack.pop()
+        if isinstance(pattern, Apply):
+            found.add(pattern.op)
+            stack.extend(pattern.arguments)
+    return found
+
+
+__all__ = ["Candidate", "Hole", "Param", "Procedure", "Row", "RuleSet", "Rows", "check", "ruleset"]
