@@ -1,0 +1,147 @@
+"""Derive every constant of ``symtensor_codegen.mathlib.coefficients`` and write that file.
+
+Run with ``python -m mathlib_tools.derive`` from ``codegen/``; needs mpmath. Names of tables to derive may follow; the
+others are then taken from the present file.
+"""
+
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import mpmath as mp
+
+from mathlib_tools.remez import rounded, rounded_minimax
+
+TARGET = Path(__file__).parents[1] / "symtensor_codegen" / "mathlib" / "coefficients.py"
+BITS = {23: 24, 52: 53}  # stored mantissa bits -> significant bits
+Table = dict[int, tuple[float, ...]]
+
+
+def parts(value: mp.mpf, count: int, *, first_bits: dict[int, int] | None = None) -> Table:
+    """``value`` as a sum of ``count`` numbers of each format, the first with fewer bits where asked."""
+    table: Table = {}
+    for mantissa, bits in BITS.items():
+        rest, found = value, []
+        for position in range(count):
+            width = (first_bits or BITS)[mantissa] if position == 0 else bits
+            found.append(rounded(rest, width))
+            rest -= found[-1]
+        table[mantissa] = tuple(float(part) for part in found)
+    return table
+
+
+def fitted(
+    function: Callable[[mp.mpf], mp.mpf],
+    weight: Callable[[mp.mpf], mp.mpf],
+    low: mp.mpf,
+    high: mp.mpf,
+    terms: dict[int, int],
+) -> Table:
+    """Minimax coefficients in each format, with the number of terms given for it."""
+    table: Table = {}
+    for mantissa, count in terms.items():
+        table[mantissa], worst = rounded_minimax(function, weight, low, high, range(count), BITS[mantissa])
+        sys.stderr.write(f"    {count} terms: 2^{math.log2(worst):.1f}\n")
+    return {mantissa: tuple(values) for mantissa, values in table.items()}
+
+
+def log_series(z: mp.mpf) -> mp.mpf:
+    """``(log((1 + s) / (1 - s)) - 2 s) / s^3`` for ``z = s^2``."""
+    s = mp.sqrt(z)
+    return (mp.log((1 + s) / (1 - s)) - 2 * s) / s**3
+
+
+def erf_exponent(mantissa: int, one: float, count: int) -> tuple[float, ...]:
+    """The first coefficient is exact to two numbers: it alone sets the error at small x."""
+    first = rounded(2 / mp.sqrt(mp.pi), BITS[mantissa])
+    rest = fitted(
+        lambda x: -mp.log(mp.erfc(x)) / x - first,
+        lambda x: mp.erfc(x) * x / mp.erf(x),
+        mp.mpf(0),
+        mp.mpf(one),
+        {mantissa: count},
+    )
+    return (float(first), *rest[mantissa])
+
+
+HALF_LN2 = mp.log(2) / 2 * mp.mpf("1.001")
+SMALL_S = ((mp.sqrt(2) - 1) / (mp.sqrt(2) + 1)) ** 2 * mp.mpf("1.001")
+
+SPECS: dict[str, tuple[str, Callable[[], Table]]] = {
+    "LN2": ("ln 2 in two parts", lambda: parts(mp.log(2), 2)),
+    "EXP_RANGE": (
+        "e^x is zero below the first; e^x, then e^x / 2, is infinite above the others (with less than half a step of n)",
+        lambda: {23: (-104.5, 89.0, 89.6), 52: (-746.0, 710.0, 710.6)},
+    ),
+    "EXP": (
+        "(e^r - 1 - r) / r^2 for |r| <= ln 2 / 2, error relative to e^r",
+        lambda: fitted(lambda r: (mp.expm1(r) - r) / r**2, lambda r: r**2 / mp.exp(r), -HALF_LN2, HALF_LN2, {23: 5, 52: 10}),
+    ),
+    "EXPM1": (
+        "(e^r - 1 - r) / r^2 for |r| <= ln 2 / 2, error relative to e^r - 1",
+        lambda: fitted(lambda r: (mp.expm1(r) - r) / r**2, lambda r: r**2 / abs(mp.expm1(r)), -HALF_LN2, HALF_LN2, {23: 5, 52: 10}),
+    ),
+    "EXP2": (
+        "(2^r - 1 - r ln 2) / r^2 for |r| <= 1/2, error relative to 2^r",
+        lambda: fitted(
+            lambda r: (mp.expm1(r * mp.log(2)) - r * mp.log(2)) / r**2, lambda r: r**2 / 2**r,
+            mp.mpf("-0.5001"), mp.mpf("0.5001"), {23: 5, 52: 10},
+        ),
+    ),
+    "LOG": (
+        "(log((1 + s) / (1 - s)) - 2 s) / s^3 in s^2 for |s| <= (sqrt(2) - 1) / (sqrt(2) + 1)",
+        lambda: fitted(log_series, lambda z: z / 2, mp.mpf(0), SMALL_S, {23: 3, 52: 7}),
+    ),
+    "ERF_ONE": ("from here on erf rounds to one", lambda: {23: (3.93,), 52: (5.93,)}),
+    "ERF": (
+        "-log(erfc(x)) / x for 0 <= x <= ERF_ONE, error relative to erf(x); the first two add to the constant term",
+        lambda: {m: erf_exponent(m, one, n) for m, one, n in ((23, 3.93, 10), (52, 5.93, 25))},
+    ),
+}  # fmt: skip
+
+HEADER = '''"""Constants of the functions, derived by ``mathlib_tools.derive``: do not edit.
+
+Tables have an entry for each format, by its stored mantissa bits (23: float32, 52: float64), lowest power first.
+"""
+
+from typing import Final
+
+LOG2_E: Final = {log2_e!r}
+'''
+
+
+def written(name: str, comment: str, table: Table) -> str:
+    """One table as Python text."""
+    lines = [f"\n# {comment}", f"{name}: Final[dict[int, tuple[float, ...]]] = {{"]
+    for mantissa, values in table.items():
+        lines.append(f"    {mantissa}: (")
+        row = "       "
+        for value in values:
+            if len(row) + len(repr(value)) > 105:
+                lines.append(row)
+                row = "       "
+            row += f" {value!r},"
+        lines += [row, "    ),"]
+    return "\n".join([*lines, "}", ""])
+
+
+def main(wanted: list[str]) -> None:
+    """Derive the wanted tables (all where none is named) and write the file."""
+    mp.mp.prec = 200
+    present: dict[str, Table] = {}
+    if wanted and TARGET.exists():
+        exec(TARGET.read_text(), present)  # type: ignore[arg-type]
+    text = HEADER.format(log2_e=1 / math.log(2))
+    for name, (comment, derive) in SPECS.items():
+        if name in present and name not in wanted:
+            table = present[name]
+        else:
+            sys.stderr.write(f"{name}\n")
+            table = derive()
+        text += written(name, comment, table)
+    TARGET.write_text(text)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,52 @@
+"""Mathematical functions as scalar expressions.
+
+A backend spells the primitives (arithmetic, ``fma``, ``sqrt``, rounding, ``copysign``, comparisons, ``select``,
+integer and bit operations, ``cast``, ``bitcast``, ``isnan``); every other function of a real or integer element is
+decomposed here into those. The decompositions take no branches, so one expression serves a scalar, a vector of
+lanes and a GPU thread, and each has a bound on its error that is checked against multiple-precision arithmetic.
+
+Families are loaded when the first of their functions is expanded.
+"""
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Final
+
+from symtensor_codegen import dtypes
+from symtensor_codegen.errors import InternalError
+from symtensor_codegen.scalar import Scalar, ScalarOp, apply, cast
+
+__all__ = ["expand", "expandable"]
+
+_FAMILY: Final = {
+    name: family
+    for family, names in {
+        "exponential": "exp exp2 expm1 sinh cosh tanh sigmoid",
+        "logarithm": "log log2 log10 log1p softplus logaddexp logaddexp2 arcsinh arccosh arctanh",
+        "error_function": "erf erfc",
+    }.items()
+    for name in names.split()
+}
+
+
+def expandable(op: ScalarOp) -> bool:
+    """Whether ``expand`` knows a decomposition of the operation."""
+    return op.name in _FAMILY
+
+
+def expand(node: Scalar) -> Scalar:
+    """The decomposition of one operation on its arguments into primitives.
+
+    float16 is computed in float32 and rounded once. Raises InternalError for an operation or type that has none.
+    """
+    name = node.op.name
+    if name not in _FAMILY:
+        raise InternalError(f"{name} has no decomposition")
+    if any(a.dtype is dtypes.float16 for a in node.args) and name not in _ON_BITS:
+        wide = (cast(a, dtypes.float32) if a.dtype is dtypes.float16 else a for a in node.args)
+        return cast(expand(apply(node.op, *wide)), node.dtype)
+    functions: dict[str, Callable[..., Scalar]] = import_module(f".{_FAMILY[name]}", __name__).EXPANSIONS
+    return functions[name](*node.args)
+
+
+_ON_BITS: Final = frozenset(("nextafter", "signbit", "isinf", "isfinite"))  # work on any format as it is
