@@ -1,0 +1,394 @@
+"""Memory and order: kernels and library calls become the steps of a host program.
+
+Everything that can fail comes before anything that changes a shared variable. An update is written into the
+variable's own memory when the kernel that computes it reads the old value only at the same index and nothing
+after it reads the old value; otherwise it gets new memory, and the variable is switched to it when the call ends.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from symtensor_codegen import scalar
+from symtensor_codegen.expr import topological
+from symtensor_codegen.finish import Finished, finish, storage
+from symtensor_codegen.loops import Check, For, Statement, Store, scalars, statements, values_of
+from symtensor_codegen.program import (
+    Allocate,
+    AllocateOutput,
+    Copy,
+    Gemm,
+    Guard,
+    Launch,
+    Matrix,
+    Output,
+    Place,
+    Program,
+    Read,
+    Reserve,
+    Step,
+)
+from symtensor_codegen.scalar import Buffer, Dim, Scalar, as_dim, as_int, checked_op, load_op, product
+
+from ..graph import Constant, Tensor
+from .kernels import Builder, Group, group
+from .sizes import find_sizes, scalar_symbols
+from .units import CHUNK, Unit, Units, computed, is_leaf
+
+GRAIN = 1 << 15  # innermost iterations worth waking a thread for
+ALIGNMENT = 64
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Result:
+    """A tensor to compute: returned (``cell`` None), or the next value of shared variable number ``cell``."""
+
+    node: Tensor
+    cell: int | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """A program, the constant arrays it reads as cells after the shared variables, and its units for reports."""
+
+    program: Program
+    constants: tuple[Constant, ...]
+    units: Units
+
+
+@dataclass(eq=False, slots=True)
+class _Work:
+    """One kernel or library call, with what it reads and writes."""
+
+    step: Launch | Gemm
+    reads: set[Buffer]
+    writes: list[Unit]
+    body: tuple[Statement, ...] = ()
+    can_fail: bool = False
+    waits: tuple[Unit, ...] = ()
+    copies: Buffer | None = None  # what the output must hold before the kernel runs
+
+
+def plan(name: str, inputs: Sequence[Tensor], cells: Sequence[Tensor], results: Sequence[Result]) -> Plan:
+    """The program that computes ``results`` from input and shared variables."""
+    return _Planner(name, inputs, cells, results).run()
+
+
+class _Planner:
+    def __init__(
+        self, name: str, inputs: Sequence[Tensor], cells: Sequence[Tensor], results: Sequence[Result]
+    ) -> None:
+        self.name = name
+        self.results = results
+        outputs = list(dict.fromkeys(r.node for r in results))
+        order = computed(outputs)
+        self.sizes = find_sizes(order)
+        self.units = units = Units(outputs, order, self.sizes)
+        constants = [n for n in order if isinstance(n, Constant) and n in units.buffers]
+        for node in (*inputs, *cells, *constants):
+            units.buffer(node)
+        self.inputs, self.cells, self.constants = inputs, cells, constants
+        self.messages: list[object] = []
+
+    def run(self) -> Plan:
+        units = self.units
+        works = [self._work(g, number) for number, g in enumerate(group(units))]
+        works = self._updates_last(works)
+        home = {unit: position for position, work in enumerate(works) for unit in work.writes}
+        owners, outputs, first, last = self._outputs(works, home)
+        steps = self._steps(works, owners, first, last)
+        leaf = units.leaves
+        program = Program(
+            self.name,
+            tuple(leaf[n] for n in self.inputs),
+            tuple(leaf[n] for n in (*self.cells, *self.constants)),
+            tuple(outputs),
+            tuple(steps),
+            tuple(dict.fromkeys(self.messages)),
+        )
+        return Plan(program, tuple(self.constants), units)
+
+    # Kernels ----------------------------------------------------------------------------------------------------
+
+    def _work(self, made: Group, number: int) -> _Work:
+        first = made.units[0]
+        if first.operands:
+            return self._gemm(first)
+        body = Builder(made, self.units).build()
+        writes = [u for u in made.units if u.stored]
+        nodes = scalars(body)
+        failures = tuple(dict.fromkeys(
+            [n.param for n in nodes if n.op is checked_op]
+            + [s.message for s in statements(body) if isinstance(s, Check)]
+        ))  # fmt: skip
+        done = finish(_kernel_name(made, number), body, failures, _note(made), self.sizes.known)
+        reads = {storage(n.param) for n in nodes if n.op is load_op}
+        work = _Work(self._launch(done, writes), reads, writes, body, bool(failures))
+        work.waits = tuple(w for u in made.units for w in u.waits)
+        if first.node.op.overwrites:
+            source = storage(self.units.buffer(first.node.inputs[0]))
+            work.copies = source
+            work.reads.add(source)
+        return work
+
+    def _launch(self, done: Finished, writes: Sequence[Unit]) -> Launch:
+        body = done.kernel.body
+        total: Dim = done.extent
+        loop = done.kernel.parallel_loop
+        inner: Dim = 1
+        if loop is not None:
+            inner = _work_of(loop.body, done.parameters)
+            total = product((done.extent, inner))
+        elif body:
+            total = _work_of(body, done.parameters)
+        weight = max(1, len(scalars(body)) // 8)
+        grain = scalar.maximum(as_int(GRAIN // weight) // scalar.maximum(as_int(inner), as_int(1)), as_int(1))
+        traffic: Dim = 0
+        for buffer in done.buffers:
+            traffic = as_dim(as_int(traffic) + as_int(product((*buffer.dims, buffer.dtype.itemsize))))
+        return Launch(
+            done.kernel, done.buffers, done.parameters, done.extent, as_dim(grain), done.kernel.failures, total, traffic
+        )
+
+    def _gemm(self, unit: Unit) -> _Work:
+        a, b = unit.operands
+        dims = unit.dims
+        batch: Dim = dims[0] if len(dims) == 3 else 1
+        m, n = dims[-2], dims[-1]
+        k = self.units.sizes.of(unit.node.inputs[0].dims[-1])
+        out = Matrix(unit.buffer, 0, n, 1, product((m, n)) if len(dims) == 3 else 0)
+        return _Work(Gemm(out, a, b, m, n, k, batch), {storage(a.buffer), storage(b.buffer)}, [unit])
+
+    def _updates_last(self, works: list[_Work]) -> list[_Work]:
+        """Move kernels that only compute updates after everything else: in place is then possible more often."""
+        updated = {r.node for r in self.results if r.cell is not None}
+        read: set[Buffer] = set()
+        for work in works:
+            read |= {b for b in work.reads if not any(b is u.buffer for u in work.writes)}
+        waited = {u for work in works for u in work.waits}
+
+        def only_updates(work: _Work) -> bool:
+            return bool(work.writes) and all(
+                u.node in updated and u.buffer not in read and u not in waited for u in work.writes
+            )
+
+        return [w for w in works if not only_updates(w)] + [w for w in works if only_updates(w)]
+
+    # Results ----------------------------------------------------------------------------------------------------
+
+    def _outputs(
+        self, works: list[_Work], home: dict[Unit, int]
+    ) -> tuple[dict[Buffer, int], list[Output], list[Copy], list[Copy]]:
+        """The memory of each result, and the copies made before and after everything else."""
+        units = self.units
+        owners: dict[Buffer, int] = {}  # storage -> the output whose array it is
+        in_place: dict[Buffer, Buffer] = {}
+        outputs: list[Output] = []
+        first: list[Copy] = []
+        last: list[Copy] = []
+        order = sorted(range(len(self.results)), key=lambda k: self.results[k].cell is None)
+        made: dict[int, Output] = {}
+        for position in order:
+            result = self.results[position]
+            node = result.node
+            buffer = units.buffer(node)
+            base = storage(buffer)
+            unit = units.by_buffer.get(base)
+            if result.cell is not None and unit is not None and base not in owners and base not in in_place:
+                cell = units.leaves.get(self.cells[result.cell])
+                if cell is not None and self._fits(unit, node, cell, self.cells[result.cell], works, home):
+                    in_place[base] = cell
+                    made[position] = Output(cell, result.cell, True)
+                    self._write_to(works[home[unit]], base, cell)
+                    continue
+            if unit is None or base in owners or base in in_place:
+                fresh = Buffer(f"{buffer.name}_copy", buffer.dtype, buffer.dims)
+                source = in_place.get(base, base)
+                (first if unit is None else last).append(Copy(fresh, source))
+                owners[fresh] = position
+                made[position] = Output(fresh, result.cell)
+                continue
+            owners[base] = position
+            made[position] = Output(buffer, result.cell)
+        outputs = [made[position] for position in range(len(self.results))]
+        return owners, outputs, first, last
+
+    def _fits(
+        self, unit: Unit, node: Tensor, cell: Buffer, variable: Tensor, works: list[_Work], home: dict[Unit, int]
+    ) -> bool:
+        """Whether an update may be written into the memory of the shared variable it is for."""
+        position = home[unit]
+        work = works[position]
+        if unit.node is not node or unit.value is None or work.can_fail:
+            return False
+        if self.sizes.shape(variable) != unit.dims or unit.buffer in work.reads:
+            return False
+        if any(cell in w.reads or w.can_fail or w.waits for w in works[position + 1 :]):
+            return False
+        return _reads_before_store(work.body, unit, cell)
+
+    def _write_to(self, work: _Work, old: Buffer, new: Buffer) -> None:
+        """Make a launch write to other memory."""
+        launch = work.step
+        assert isinstance(launch, Launch)
+        buffers = tuple(new if storage(b) is old else b for b in launch.buffers)
+        work.step = Launch(
+            launch.kernel, buffers, launch.parameters, launch.extent, launch.grain, launch.messages, launch.cost,
+            launch.traffic,
+        )  # fmt: skip
+
+    # Steps ------------------------------------------------------------------------------------------------------
+
+    def _steps(
+        self, works: list[_Work], owners: dict[Buffer, int], first: list[Copy], last: list[Copy]
+    ) -> list[Step]:
+        units = self.units
+        known = {d for leaf in units.leaves.values() for d in leaf.dims if isinstance(d, Scalar)}
+        pending = list(self.sizes.guards)
+        steps: list[Step] = []
+        reads_of = {n: scalar.symbol(("value", n)) for n in units.values}
+
+        def learn(node: Tensor) -> None:
+            symbol = reads_of[node]
+            steps.append(Read(symbol, storage(units.buffer(node))))
+            known.add(symbol)
+
+        def guard() -> None:
+            for item in list(pending):
+                if all(s in known for s in scalar_symbols(item.condition)):
+                    pending.remove(item)
+                    self.messages.append(item.message)
+                    steps.append(Guard(item.condition, item.message, item.values))
+
+        for node in units.values:
+            if is_leaf(node):
+                learn(node)
+        guard()
+        placed: set[Buffer] = set()
+        temporaries = self._temporaries(works, owners)
+        fixed = [b for b in temporaries if self._is_known(b, known)]
+        steps.extend(self._reserve(fixed, temporaries))
+        placed.update(fixed)
+        for buffer, position in owners.items():
+            if self._is_known(self._output_buffer(buffer, position), known):
+                steps.append(AllocateOutput(self._output_buffer(buffer, position), position))
+                placed.add(buffer)
+        steps.extend(first)
+        for work in works:
+            for unit in work.writes:
+                base = unit.buffer
+                if base in owners and base not in placed:
+                    steps.append(AllocateOutput(self._output_buffer(base, owners[base]), owners[base]))
+                elif base in temporaries and base not in placed:
+                    steps.append(Allocate(base))
+                placed.add(base)
+            if work.copies is not None:
+                steps.append(Copy(work.writes[0].buffer, work.copies))
+            if isinstance(work.step, Launch):
+                self.messages.extend(work.step.messages)
+            steps.append(work.step)
+            for unit in work.writes:
+                if unit.node in reads_of and unit.buffer is units.buffer(unit.node):
+                    learn(unit.node)
+                    guard()
+        for copy in last:
+            if copy.target in owners and copy.target not in placed:
+                steps.append(AllocateOutput(copy.target, owners[copy.target]))
+            steps.append(copy)
+        return steps
+
+    def _output_buffer(self, base: Buffer, position: int) -> Buffer:
+        buffer = self.units.buffer(self.results[position].node)
+        return buffer if storage(buffer) is base else base
+
+    def _is_known(self, buffer: Buffer, known: set[Scalar]) -> bool:
+        return all(s in known for d in buffer.dims if isinstance(d, Scalar) for s in scalar_symbols(d))
+
+    def _temporaries(self, works: list[_Work], owners: dict[Buffer, int]) -> dict[Buffer, tuple[int, int]]:
+        """Buffers that live inside one call, with the first and last work that touches them."""
+        written_in_place = {
+            storage(b) for w in works if isinstance(w.step, Launch) for b in w.step.buffers
+        } | {u.buffer for w in works if isinstance(w.step, Gemm) for u in w.writes}
+        lives: dict[Buffer, tuple[int, int]] = {}
+        for position, work in enumerate(works):
+            for unit in work.writes:
+                if unit.buffer not in owners and unit.buffer in written_in_place:
+                    lives[unit.buffer] = (position, position)
+            for buffer in work.reads:
+                if buffer in lives:
+                    lives[buffer] = (lives[buffer][0], position)
+        return lives
+
+    def _reserve(self, fixed: list[Buffer], lives: dict[Buffer, tuple[int, int]]) -> list[Step]:
+        """Places in one block; memory is used again by buffers of the same size that live later."""
+        free: dict[Dim, list[tuple[int, int]]] = {}  # size -> (last use, slot)
+        slots: list[Dim] = []
+        slot_of: dict[Buffer, int] = {}
+        for buffer in sorted(fixed, key=lambda b: lives[b][0]):
+            size = product((*buffer.dims, buffer.dtype.itemsize))
+            reusable = free.setdefault(size, [])
+            begin, end = lives[buffer]
+            found = next((entry for entry in reusable if entry[0] < begin), None)
+            if found is None:
+                slots.append(size)
+                slot = len(slots) - 1
+            else:
+                reusable.remove(found)
+                slot = found[1]
+            reusable.append((end, slot))
+            slot_of[buffer] = slot
+        offsets: list[Dim] = []
+        total: Dim = 0
+        for size in slots:
+            offsets.append(total)
+            rounded = (as_int(size) + (ALIGNMENT - 1)) // ALIGNMENT * ALIGNMENT
+            total = as_dim(as_int(total) + rounded)
+        if not slots:
+            return []
+        return [Reserve(total), *(Place(buffer, offsets[slot]) for buffer, slot in slot_of.items())]
+
+
+def _reads_before_store(body: tuple[Statement, ...], unit: Unit, cell: Buffer) -> bool:
+    """Whether a body reads ``cell`` only at the store's own index, and never after the store."""
+    stored = False
+    for statement in statements(body):
+        if isinstance(statement, For):
+            continue
+        for value in values_of(statement):
+            for node in _loads(value):
+                if storage(node.param) is cell and (stored or node.args != unit.indices):
+                    return False
+        if isinstance(statement, Store) and statement.buffer is unit.buffer:
+            stored = True
+    return True
+
+
+def _loads(value: Scalar) -> list[Scalar]:
+    return [n for n in topological([value], lambda n: n.args) if n.op is load_op]
+
+
+def _work_of(body: tuple[Statement, ...], parameters: Sequence[Dim]) -> Dim:
+    """The innermost iterations of a finished body (of its largest nest, an estimate), in terms of launch values."""
+    most: Dim = 1
+    for statement in body:
+        if isinstance(statement, For):
+            extent: Dim = statement.extent
+            if isinstance(extent, Scalar):
+                token = extent.param
+                extent = parameters[token[1]] if isinstance(token, tuple) and token[0] == "parameter" else CHUNK
+            here = product((extent, _work_of(statement.body, parameters)))
+            if most == 1:
+                most = here
+            elif here != most:
+                most = as_dim(scalar.maximum(as_int(most), as_int(here)))
+    return most
+
+
+def _kernel_name(made: Group, number: int) -> str:
+    names = list(dict.fromkeys(u.node.op.name for u in made.units))
+    return f"k{number}_" + "_".join(names[:3])
+
+
+def _note(made: Group) -> str:
+    named = [u.node.name for u in made.units if u.node.name]
+    return ", ".join(dict.fromkeys(named))
+

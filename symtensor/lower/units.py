@@ -1,0 +1,475 @@
+"""What is computed where: tensors inlined into their users, and units that get a loop of their own.
+
+A *unit* is a tensor whose elements are computed by one scalar expression over canonical loop indices (its own axes
+first, then the axes it reduces), or by statements of its operation, or by a library. Everything else is inlined by
+substitution: the value at an index of an operation is built from the values of its inputs at indices.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from symtensor_codegen import scalar
+from symtensor_codegen.errors import BackendError, InternalError
+from symtensor_codegen.expr import topological
+from symtensor_codegen.finish import flat_offset, merge_indices, reshaped, storage
+from symtensor_codegen.loops import Statement, loads, symbols
+from symtensor_codegen.program import Matrix
+from symtensor_codegen.scalar import Buffer, Dim, Scalar, as_int, load_op, product, reduce_op
+
+from ..graph import Constant, Tensor
+from ..opdef import CONSTANT, INPUT, SHARED, Index, OpDef
+from .sizes import Sizes, scalar_symbols
+
+CHEAP = 4  # an expression of at most this cost is computed again rather than stored
+DEPTH = 24  # nesting of inlined operations (bounds the recursion of a pull)
+LARGEST = 48  # inlined operations in one unit
+MOVES = frozenset(("dimshuffle", "subtensor"))  # operations that may be views of their input
+REPEATING = frozenset(("advanced_subtensor", "take", "repeat", "tile", "broadcast_to"))  # read elements many times
+SIZE_ONLY = frozenset(("dim", "shape"))  # operations that look at sizes and never at elements
+
+
+@dataclass(eq=False, slots=True)
+class Unit:
+    """A tensor with a loop (or library call) of its own."""
+
+    node: Tensor
+    dims: tuple[Dim, ...]
+    buffer: Buffer
+    indices: Index = ()
+    value: Scalar | None = None  # the element at ``indices``; None for statements and library calls
+    statements: tuple[Statement, ...] = ()
+    stored: bool = False  # whether its elements are needed in memory
+    operands: tuple[Matrix, ...] = ()  # of a library call
+    reads: list["Unit"] = field(default_factory=list)
+    waits: list["Unit"] = field(default_factory=list)  # whose values the host must know before this one runs
+    cost: int = 0
+
+
+def is_leaf(node: Tensor) -> bool:
+    """Whether a tensor is an input, a shared variable or a constant."""
+    op = node.op
+    return op is INPUT or op is SHARED or op is CONSTANT
+
+
+def value_inputs(node: Tensor) -> tuple[Tensor, ...]:
+    """The inputs whose elements (not only sizes) an operation needs."""
+    return () if node.op.name in SIZE_ONLY else node.inputs
+
+
+def computed(outputs: Sequence[Tensor]) -> list[Tensor]:
+    """Every tensor whose elements are needed, inputs first; the values that sizes depend on are among them."""
+    def needs(node: Tensor) -> tuple[Tensor, ...]:
+        counted = tuple(_size_values(node))
+        return value_inputs(node) + counted if counted else value_inputs(node)
+
+    return topological(outputs, needs)
+
+
+def _size_values(node: Tensor) -> list[Tensor]:
+    """The 0-d tensors whose values the sizes of a tensor depend on."""
+    found: list[Tensor] = []
+    for d in node.dims:
+        if isinstance(d, Scalar) and not is_leaf(node):
+            found.extend(value_symbols(d))
+    return found
+
+
+def value_symbols(size: Scalar) -> tuple[Tensor, ...]:
+    """The 0-d tensors in a size expression."""
+    return tuple(s.param[1] for s in scalar_symbols(size) if s.param[0] == "value")
+
+
+class Units:
+    """The units of a program, with the buffers and expressions of everything in between."""
+
+    def __init__(self, outputs: Sequence[Tensor], order: Sequence[Tensor], sizes: Sizes) -> None:
+        self.sizes = sizes
+        self.outputs = outputs
+        self.order = order
+        self.buffers: dict[Tensor, Buffer] = {}
+        self.leaves: dict[Tensor, Buffer] = {}
+        self.of: dict[Tensor, Unit] = {}
+        self.list: list[Unit] = []
+        self.by_buffer: dict[Buffer, Unit] = {}
+        self._loops: dict[tuple[int, Dim], Scalar] = {}
+        self._levels: dict[Scalar, int] = {}
+        self._pulled: dict[tuple[Tensor, Index], Scalar] = {}
+        self._uses = self._count_uses()
+        self._repeated = self._find_repeated()
+        self._forced = self._find_forced()
+        self._split()
+
+    # Canonical loop indices ------------------------------------------------------------------------------------
+
+    def loop(self, level: int, extent: Dim) -> Scalar:
+        """The loop index of nesting level ``level`` with this extent: one object for the whole program."""
+        key = (level, extent)
+        found = self._loops.get(key)
+        if found is None:
+            found = self._loops[key] = scalar.index("ijklmnpq"[level % 8], extent)
+            self._levels[found] = level
+        return found
+
+    def level(self, index: Scalar) -> int:
+        """The nesting level of a canonical loop index."""
+        return self._levels[index]
+
+    def indices(self, dims: Sequence[Dim]) -> Index:
+        """The canonical indices of an element of an array of these sizes."""
+        found: list[Scalar] = []
+        level = 0
+        for extent in dims:
+            if extent == 1:
+                found.append(as_int(0))
+            else:
+                found.append(self.loop(level, extent))
+                level += 1
+        return tuple(found)
+
+    # What gets a unit -------------------------------------------------------------------------------------------
+
+    def _count_uses(self) -> dict[Tensor, int]:
+        uses: dict[Tensor, int] = {}
+        for node in self.order:
+            for value in value_inputs(node):
+                uses[value] = uses.get(value, 0) + 1
+        return uses
+
+    def _find_forced(self) -> set[Tensor]:
+        """Tensors that must be in memory: outputs, library operands, reshaped arrays, values that sizes need."""
+        forced = set(self.outputs)
+        self.values: list[Tensor] = []
+        for node in self.order:
+            for counted in _size_values(node):
+                forced.add(counted)
+                if counted not in self.values:
+                    self.values.append(counted)
+        for node in reversed(self.order):
+            if uses_library(node):
+                for operand in node.inputs:
+                    base = operand
+                    while base.op.name in MOVES and base not in forced:
+                        base = base.inputs[0]
+                    forced.add(base if self._view(operand, base) is not None else operand)
+            elif node.op.alias:
+                forced.add(node.inputs[0])
+        return forced
+
+    def buffer(self, node: Tensor) -> Buffer:
+        """The buffer that holds the elements of a tensor."""
+        found = self.buffers.get(node)
+        if found is None:
+            dims = self.sizes.shape(node)
+            if node.op.alias:
+                found = reshaped(self.buffer(node.inputs[0]), dims)
+            elif is_leaf(node):
+                found = self.leaves[node] = Buffer(node.name or node.op.name, node.element, node.dims)
+                if dims != node.dims:  # other names for equal sizes, so that loops over either fuse
+                    found = reshaped(found, dims)
+            else:
+                found = Buffer(node.name or node.op.name, node.element, dims)
+            self.buffers[node] = found
+        return found
+
+    def _view(self, node: Tensor, base: Tensor) -> Matrix | None:
+        """``node`` as strides into the memory of ``base``; None where it is not one that a library takes."""
+        dims = self.sizes.shape(node)
+        index = tuple(scalar.index("v", d) for d in dims)
+        value = self._pull_above(node, base, index)
+        if value is None or value.op is not load_op:
+            return None
+        buffer = self.buffer(base)
+        offset = self.sizes.scalar(flat_offset(buffer, value.args))
+        strides = [scalar.stride(offset, i) for i in index]
+        if any(s is None for s in strides):
+            return None
+        row, column = strides[-2], strides[-1]
+        assert row is not None and column is not None
+        if row != 1 and column != 1:
+            return None
+        start = scalar.substitute(offset, {i: as_int(0) for i in index})
+        batch = strides[0] if len(dims) == 3 else 0
+        assert batch is not None
+        return Matrix(buffer, scalar.as_dim(start), row, column, batch)
+
+    def _pull_above(self, node: Tensor, base: Tensor, index: Index) -> Scalar | None:
+        if node is base:
+            return scalar.load(self.buffer(base), index)
+        assert node.op.pull is not None
+
+        def at(position: int, where: Index) -> Scalar:
+            source = node.inputs[position]
+            if position == 0:
+                found = self._pull_above(source, base, where)
+                if found is None:
+                    raise InternalError("a view reads through a view")
+                return found
+            return self._symbolic(source)
+
+        return node.op.pull(node, at, index)
+
+    def _symbolic(self, node: Tensor) -> Scalar:
+        return scalar.symbol(("value", node))
+
+    def _split(self) -> None:
+        """Decide, inputs first, which tensors become units, and build those."""
+        weight: dict[Tensor, int] = {}
+        depth: dict[Tensor, int] = {}
+        inlined: dict[Tensor, int] = {}
+        for node in self.order:
+            if is_leaf(node) or node.op.alias:
+                weight[node] = depth[node] = inlined[node] = 0
+                if node.op.alias:
+                    self.buffer(node)
+                continue
+            sources = value_inputs(node)
+            weight[node] = node.op.cost + sum([weight[i] for i in sources])
+            depth[node] = 1 + max([depth[i] for i in sources], default=0)
+            inlined[node] = 1 + sum([inlined[i] for i in sources])
+            if self._is_unit(node, weight, depth, inlined):
+                self._add(node, weight[node])
+                weight[node] = depth[node] = inlined[node] = 0
+
+    def _is_unit(
+        self, node: Tensor, weight: dict[Tensor, int], depth: dict[Tensor, int], inlined: dict[Tensor, int]
+    ) -> bool:
+        if node in self._forced or not can_inline(node.op):
+            return True
+        if depth[node] >= DEPTH or inlined[node] >= LARGEST:
+            return True
+        return weight[node] > CHEAP and (self._uses.get(node, 0) > 1 or node in self._repeated)
+
+    def _find_repeated(self) -> set[Tensor]:
+        found: set[Tensor] = set()
+        for user in self.order:
+            for position, value in enumerate(value_inputs(user)):
+                if user.op.is_elementwise:
+                    if _broadcasts_outer(value, user):
+                        found.add(value)
+                elif position == 0 and user.op.name in REPEATING:
+                    found.add(value)
+        return found
+
+    def _add(self, node: Tensor, cost: int) -> None:
+        dims = self.sizes.shape(node)
+        unit = Unit(node, dims, self.buffer(node), cost=cost, stored=node in self._forced)
+        op = node.op
+        if uses_library(node):
+            unit.stored = True
+            unit.operands = tuple(self._operand(i) for i in node.inputs)
+            unit.reads = self._units_of([m.buffer for m in unit.operands])
+        elif op.loops is not None:
+            unit.stored = True
+            unit.statements = op.loops(node, self._at(node), unit.buffer)
+            unit.reads = self._units_of(_buffers_read(unit.statements))
+        elif op.pull is not None:
+            unit.indices = self.indices(dims)
+            value = self.sizes.scalar(op.pull(node, self._at(node), unit.indices))
+            unit.value = self._staged(self._canonical(value), node, dims)
+            unit.reads = self._units_of(_loaded(unit.value))
+        else:
+            raise BackendError(f"{op.name} is not implemented by the compiled backends; use mode='reference'")
+        unit.waits = self._waits(unit)
+        self.of[node] = unit
+        self.by_buffer[unit.buffer] = unit
+        self.list.append(unit)
+
+    def _waits(self, unit: Unit) -> list[Unit]:
+        """The units whose values are sizes or positions of this one."""
+        found: list[Tensor] = []
+        for size in unit.dims:
+            if isinstance(size, Scalar):
+                found.extend(value_symbols(size))
+        if unit.value is not None:
+            found.extend(value_symbols(unit.value))
+        for symbol in symbols(unit.statements):
+            found.extend(value_symbols(symbol))
+        for value in found:
+            if value not in self.values:
+                raise InternalError(f"{unit.node.op.name}: {value!r} is needed as a size, but no size mentions it")
+        return list(dict.fromkeys(self.of[v] for v in found if v in self.of))
+
+    def _operand(self, node: Tensor) -> Matrix:
+        base = node
+        while base.op.name in MOVES and base not in self._forced:
+            base = base.inputs[0]
+        found = self._view(node, base)
+        if found is None:
+            raise InternalError(f"{node!r} is not a view")
+        return found
+
+    def _units_of(self, buffers: Sequence[Buffer]) -> list[Unit]:
+        found = [self.by_buffer.get(storage(b)) for b in buffers]
+        return list(dict.fromkeys(u for u in found if u is not None))
+
+    # The value at an index --------------------------------------------------------------------------------------
+
+    def _at(self, node: Tensor) -> Callable[[int, Index], Scalar]:
+        inputs = node.inputs
+
+        def at(position: int, index: Index) -> Scalar:
+            return self._value(inputs[position], index)
+
+        return at
+
+    def _value(self, node: Tensor, index: Index) -> Scalar:
+        key = (node, index)
+        found = self._pulled.get(key)
+        if found is None:
+            found = self._pulled[key] = self._compute(node, index)
+        return found
+
+    def _compute(self, node: Tensor, index: Index) -> Scalar:
+        if node.op is CONSTANT and node.ndim == 0:
+            assert isinstance(node, Constant)
+            return scalar.const(node.data.item(), node.element)
+        if is_leaf(node) or node.op.alias or node in self.of:
+            return scalar.load(self.buffer(node), index)
+        assert node.op.pull is not None
+        return node.op.pull(node, self._at(node), index)
+
+    def _canonical(self, value: Scalar) -> Scalar:
+        """Give every reduction the canonical index of its nesting level (inner reductions below outer ones)."""
+        nodes = topological([value], lambda n: n.args)
+        if not any(n.op is reduce_op for n in nodes):
+            return value
+        return self._relevel(value, {})
+
+    def _relevel(self, value: Scalar, memo: dict[Scalar, Scalar]) -> Scalar:
+        for node in topological([value], lambda n: () if n in memo or n.op is reduce_op else n.args):
+            if node in memo:
+                continue
+            if node.op is reduce_op:
+                memo[node] = self._relevel_reduce(node)
+            elif node.args:
+                args = tuple(memo[a] for a in node.args)
+                memo[node] = node if args == node.args else scalar.rebuild(node, args)
+            else:
+                memo[node] = node
+        return memo[value]
+
+    def _relevel_reduce(self, node: Scalar) -> Scalar:
+        reduction = node.param
+        outer = [self._levels[i] for i in node.free if i in self._levels]
+        level = 1 + max(outer, default=-1)
+        extent = self.sizes.of(reduction.index.param.extent)
+        index = self.loop(level, extent)
+        body = scalar.substitute(node.args[0], {reduction.index: index})
+        return scalar.reduce(reduction.combine, index, self._relevel(body, {}))
+
+
+    # Reductions to one value --------------------------------------------------------------------------------------
+
+    def _staged(self, value: Scalar, node: Tensor, dims: tuple[Dim, ...]) -> Scalar:
+        """Split reductions that depend on no loop index in two: chunks of a fixed size, then the chunks' results.
+
+        The result is the same for any number of threads, the first stage runs in parallel, and errors of rounding
+        grow as in pairwise summation.
+        """
+        whole = [n for n in topological([value], lambda n: n.args) if n.op is reduce_op and not n.free]
+        for position, found in enumerate(whole):
+            staged = self._two_stages(found, node)
+            if found is value and staged is None:
+                return value
+            result = staged if staged is not None else found
+            if dims or position + 1 < len(whole):
+                result = scalar.load(self._helper(node, (), (), result).buffer, ())
+            if found is value:
+                return result
+            replaced = {found: result}
+            value = scalar.substitute(value, replaced)
+            whole[position + 1 :] = [scalar.substitute(w, replaced) for w in whole[position + 1 :]]
+        return value
+
+    def _helper(self, node: Tensor, dims: tuple[Dim, ...], indices: Index, value: Scalar) -> Unit:
+        """A unit for an intermediate value that is no tensor of the user's graph."""
+        unit = Unit(node, dims, Buffer(f"{node.op.name}_part", value.dtype, dims), indices, value, cost=CHUNK)
+        unit.reads = self._units_of(_loaded(value))
+        self.by_buffer[unit.buffer] = unit
+        self.list.append(unit)
+        return unit
+
+    def _two_stages(self, whole: Scalar, node: Tensor) -> Scalar | None:
+        whole = collapse_reduction(whole, self)
+        reduction, body = whole.param, whole.args[0]
+        extent: Dim = reduction.index.param.extent
+        inner: Dim = 1
+        nested = body
+        while nested.op is reduce_op:
+            inner = product((inner, nested.param.index.param.extent))
+            nested = nested.args[0]
+        total = product((extent, inner))
+        if isinstance(total, int) and total <= CHUNK:
+            return None
+        step: Dim = CHUNK if inner == 1 else scalar.as_dim(scalar.maximum(as_int(CHUNK) // as_int(inner), as_int(1)))
+        count = scalar.as_dim((as_int(extent) + as_int(step) - 1) // as_int(step))
+        chunk = self.loop(0, count)
+        start = chunk * as_int(step)
+        within = self.loop(1, scalar.as_dim(scalar.minimum(as_int(step), as_int(extent) - start)))
+        body = self._relevel(scalar.substitute(body, {reduction.index: start + within}), {})
+        part_value = scalar.reduce(reduction.combine, within, body)
+        if reduction.combine in scalar.ARG_COMBINES:
+            part_value = start + part_value
+        part = self._helper(node, (count,), (chunk,), part_value)
+        here = scalar.load(part.buffer, (chunk,))
+        if reduction.combine not in scalar.ARG_COMBINES:
+            return scalar.reduce(reduction.combine, chunk, here)
+        best = scalar.substitute(whole.args[0], {reduction.index: here})
+        return scalar.load(part.buffer, (scalar.reduce(reduction.combine, chunk, best),))
+
+
+CHUNK = 1 << 14  # elements that one step of the first stage of a reduction handles
+
+
+def collapse_reduction(whole: Scalar, units: Units) -> Scalar:
+    """Merge a reduction over two neighbouring axes that is read in memory order into one over both."""
+    while whole.args[0].op is reduce_op and whole.args[0].param.combine == whole.param.combine:
+        inner = whole.args[0]
+        outer_index, inner_index = whole.param.index, inner.param.index
+        extent = product((outer_index.param.extent, inner_index.param.extent))
+        merged = units.loop(0, extent)
+        body = merge_indices(inner.args[0], outer_index, inner_index, merged)
+        if body is None:
+            return whole
+        whole = scalar.reduce(whole.param.combine, merged, body)
+    return whole
+
+
+def can_inline(op: OpDef) -> bool:
+    """Whether an operation may be computed inside its users (it computes one element in a few operations)."""
+    return op.pull is not None and op.loops is None and (op.is_elementwise or op.category in INLINED) and op.library is None
+
+
+INLINED = frozenset(("shape", "shaping", "index", "indexing", "creation", "join"))
+
+
+def uses_library(node: Tensor) -> bool:
+    """Whether a tensor is computed by a library call rather than loops (matrix times matrix)."""
+    if node.op.library is None:
+        return False
+    return all(i.ndim >= 2 for i in node.inputs) and node.element.kind in "fc" and node.element.itemsize >= 4
+
+
+def _broadcasts_outer(value: Tensor, user: Tensor) -> bool:
+    """Whether ``user`` reads each element of ``value`` again for every step of an outer loop."""
+    if value.ndim == 0:
+        return False
+    missing = user.ndim - value.ndim
+    own = [size != 1 for size in value.type.shape]
+    if not any(own):
+        return False
+    first = missing + own.index(True)
+    return any(user.type.shape[axis] != 1 for axis in range(first))
+
+
+def _loaded(value: Scalar) -> list[Buffer]:
+    return [n.param for n in topological([value], lambda n: n.args) if n.op is load_op]
+
+
+def _buffers_read(statements: tuple[Statement, ...]) -> list[Buffer]:
+    return [load.param for load in loads(statements)]
+
+
+def element_count(unit: Unit) -> Dim:
+    """The number of elements of a unit."""
+    return product(unit.dims)

@@ -1,0 +1,107 @@
+"""The whole compiler on one screen: from a user's expressions to a native program."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
+
+from symtensor_codegen.errors import InternalError
+
+from .graph import Tensor
+from .lower.plan import Plan, Result, plan
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """One rewrite of the graph: its name, why it is there, and the rule set it applies (made when first needed)."""
+
+    name: str
+    why: str
+    rules: Callable[[], Any]
+
+
+def _rules(name: str) -> Callable[[], Any]:
+    def load() -> Any:
+        from . import rules
+
+        return rules.ruleset_named(name)
+
+    return load
+
+
+GRAPH_PASSES = (
+    Pass("canonical", "one spelling per expression; constants are folded", _rules("algebra")),
+    Pass("shapes", "cancel reshapes, transposes, casts and slices; needs canonical indices", _rules("layout")),
+    Pass("stability", "replace fragile forms by exact equivalents; rows assume the canonical spelling", _rules("stability")),
+    Pass("specialise", "cheaper operations for special operands; last, so that no rule has to know them", _rules("specialise")),
+)
+FAST_MATH = Pass("fast_math", "rules that are not exact in IEEE arithmetic; only with config.fast_math", _rules("fast_math"))
+QUICK_PASSES = GRAPH_PASSES[:1]  # mode fast_compile
+
+
+@dataclass(slots=True)
+class Stage:
+    """The state after one pass: the graph, what fired, and how long it took."""
+
+    name: str
+    outputs: tuple[Tensor, ...]
+    milliseconds: float
+    log: list[Any] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Compilation:
+    """Everything one compilation made: a stage per pass, the plan, and the native program."""
+
+    stages: list[Stage]
+    plan: Plan
+    native: Any
+    milliseconds: dict[str, float]
+
+
+def rewritten(outputs: Sequence[Tensor], passes: Sequence[Pass]) -> list[Stage]:
+    """The graph after each pass, the unchanged one first."""
+    from .rewrite import rewrite
+
+    current = list(outputs)
+    stages = [Stage("graph", tuple(current), 0.0)]
+    for step in passes:
+        start = perf_counter()
+        done = rewrite(current, step.rules())
+        verify(current, done.outputs, step.name)
+        current = done.outputs
+        stages.append(Stage(step.name, tuple(current), (perf_counter() - start) * 1e3, done.log))
+    return stages
+
+
+def verify(before: Sequence[Tensor], after: Sequence[Tensor], name: str) -> None:
+    """Check that a pass kept what the outside relies on: element types and ranks."""
+    for old, new in zip(before, after, strict=True):
+        if old.element is not new.element or old.ndim != new.ndim:
+            raise InternalError(f"pass {name} turned {old.type} into {new.type}")
+
+
+def compile_graph(
+    name: str,
+    inputs: Sequence[Tensor],
+    cells: Sequence[Tensor],
+    results: Sequence[Result],
+    passes: Sequence[Pass],
+) -> Compilation:
+    """Compile the results, expressions over ``inputs`` and the shared variables ``cells``, to native code."""
+    from symtensor_codegen.llvm.backend import compile_program
+
+    start = perf_counter()
+    stages = rewritten([r.node for r in results], passes)
+    middle = perf_counter()
+    made = plan(name, inputs, cells, [Result(n, r.cell) for n, r in zip(stages[-1].outputs, results, strict=True)])
+    lowered = perf_counter()
+    native = compile_program(made.program)
+    end = perf_counter()
+    times = {
+        "rewrite": (middle - start) * 1e3,
+        "lower": (lowered - middle) * 1e3,
+        "native": (end - lowered) * 1e3,
+        "total": (end - start) * 1e3,
+    }
+    return Compilation(stages, made, native, times)

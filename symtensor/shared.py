@@ -1,0 +1,165 @@
+"""Shared variables: state that lives between calls of compiled functions."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from symtensor_codegen import dtypes
+from symtensor_codegen.errors import DTypeError, ShapeError
+from symtensor_codegen.llvm.cells import Cell
+
+from .graph import Tensor, _leaf
+from .opdef import SHARED
+from .types import TensorType, tensor_type
+
+
+class SharedVariable(Tensor):
+    """A variable with a value that functions read, and change by ``updates``.
+
+    The value may change its sizes (not its rank or element type), so a shared array has no static sizes unless it
+    is given some (``broadcastable`` or ``shape``).
+    """
+
+    cell: Cell
+    default_update: Tensor | None
+
+    def get_value(self, borrow: bool = False, return_internal_type: bool = False) -> npt.NDArray[Any]:
+        """The current value: a copy, or with ``borrow`` the array itself, which later calls may write into."""
+        array = self.cell.get()
+        return array if borrow else array.copy()
+
+    def set_value(self, value: Any, borrow: bool = False) -> None:
+        """Replace the value.
+
+        It is converted to the variable's element type if nothing is lost by that; with ``borrow`` an array that
+        fits as it is becomes the variable's own memory.
+
+        Raises:
+            DTypeError: the value cannot be converted without loss.
+            ShapeError: another rank, or another size on an axis whose size is fixed.
+        """
+        self.cell.set(accepted(value, self.type, f"set_value of {self.name or 'a shared variable'}", borrow))
+
+    def zero(self, borrow: bool = False) -> None:
+        """Fill the value with zeros, keeping its shape."""
+        self.set_value(np.zeros_like(self.cell.get()), borrow=True)
+
+    @property
+    def container(self) -> Cell:
+        """What holds the value; copies made with ``copy.copy`` share it."""
+        return self.cell
+
+    @property
+    def value(self) -> Any:
+        """Refused, as in Theano: it is not clear whether it would copy."""
+        raise AttributeError("use get_value() and set_value() instead of .value")
+
+    def __copy__(self) -> "SharedVariable":
+        return _shared(self.type, self.cell, self.name)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "SharedVariable":
+        found: SharedVariable | None = memo.get(id(self))
+        if found is None:
+            found = memo[id(self)] = _shared(self.type, Cell(self.cell.get().copy()), self.name)
+        return found
+
+
+def _shared(kind: TensorType, cell: Cell, name: str | None) -> SharedVariable:
+    made: SharedVariable = _leaf(SharedVariable, SHARED, kind, name)
+    made.cell = cell
+    made.default_update = None
+    return made
+
+
+def shared(
+    value: Any,
+    name: str | None = None,
+    strict: bool = False,
+    allow_downcast: bool | None = None,
+    borrow: bool = False,
+    broadcastable: Sequence[bool] | None = None,
+    shape: Sequence[int | None] | None = None,
+    target: str | None = None,
+) -> SharedVariable:
+    """A shared variable with this first value.
+
+    Args:
+        value: an array or number; its element type and rank are the variable's for good.
+        name: for messages and printing.
+        strict: refuse values that are not NumPy arrays or scalars.
+        borrow: use the array itself as the variable's memory instead of a copy.
+        broadcastable: the axes of size 1 that broadcast (Theano's pattern); by default none.
+        shape: sizes that are fixed (None: may change); an alternative to ``broadcastable``.
+        target: accepted for Theano's sake; only the default device exists.
+    """
+    if isinstance(value, Tensor):
+        raise TypeError(f"shared: the value must be an array or number, not the expression {value!r}")
+    if strict and not isinstance(value, (np.ndarray, np.generic)):
+        raise TypeError(f"shared(strict=True): the value must be a NumPy array, not {type(value).__name__}")
+    array = np.asarray(value)
+    if array.dtype.kind not in "biufc":
+        raise DTypeError(f"shared: {value!r} is not numeric (NumPy gives it dtype {array.dtype})")
+    element = dtypes.of(array.dtype)
+    sizes: tuple[int | None, ...] = tuple(None for _ in array.shape)
+    if shape is not None:
+        sizes = tuple(shape)
+    elif broadcastable is not None:
+        sizes = tuple(1 if flag else None for flag in broadcastable)
+    kind = tensor_type(element, sizes)
+    return _shared(kind, Cell(accepted(array, kind, "shared", borrow)), name)
+
+
+def accepted(value: Any, kind: TensorType, what: str, borrow: bool = False) -> npt.NDArray[Any]:
+    """``value`` as an array that fits a type exactly: C order, native byte order, own memory unless ``borrow``.
+
+    Raises:
+        DTypeError: converting would lose something.
+        ShapeError: the rank or a fixed size differs.
+    """
+    array = converted(value, kind, what)
+    for axis, size in enumerate(kind.shape):
+        if size is not None and array.shape[axis] != size:
+            raise ShapeError(f"{what}: axis {axis} must have size {size}, got shape {array.shape}")
+    if borrow and array is value:
+        return array
+    return np.array(array, order="C", copy=array is value or np.shares_memory(array, np.asarray(value)))
+
+
+def converted(value: Any, kind: TensorType, what: str, downcast: bool | None = False) -> npt.NDArray[Any]:
+    """``value`` as an exact, C-contiguous ndarray of a type's element type and rank.
+
+    Arrays are converted only where every value of their type fits (``downcast=True`` allows any conversion between
+    numbers); lists and Python numbers where this value fits, and Python floats also into floatX.
+    """
+    wanted = kind.element.numpy
+    if isinstance(value, Tensor):
+        raise TypeError(f"{what}: expected an array, got the expression {value!r}; compile it or use .eval()")
+    array = np.asarray(value)
+    if array.dtype.kind not in "biufc":
+        raise DTypeError(f"{what}: {value!r} is not numeric (NumPy gives it dtype {array.dtype})")
+    if array.ndim != kind.ndim:
+        raise ShapeError(f"{what}: expected {kind.ndim} dimensions ({kind}), got {array.ndim} (shape {array.shape})")
+    if array.dtype != wanted:
+        if not _may_convert(value, array, wanted, downcast):
+            hint = "" if downcast else "; convert it, or pass allow_input_downcast=True to function()"
+            raise DTypeError(f"{what}: {array.dtype} does not convert to {kind.dtype} without loss{hint}")
+        array = array.astype(wanted)
+    return np.ascontiguousarray(array).reshape(array.shape)
+
+
+def _may_convert(value: Any, array: npt.NDArray[Any], wanted: np.dtype[Any], downcast: bool | None) -> bool:
+    if downcast:
+        return wanted.kind == "c" or array.dtype.kind != "c"
+    if np.can_cast(array.dtype, wanted, "safe") and not (array.dtype.kind in "iu" and wanted.kind == "f" and
+                                                         array.dtype.itemsize >= wanted.itemsize):  # fmt: skip
+        return True
+    if isinstance(value, (np.ndarray, np.generic)):
+        return False
+    from .config import config
+
+    if isinstance(value, float) and wanted == np.dtype(config.floatX):
+        return True
+    with np.errstate(all="ignore"):
+        return bool(np.array_equal(array.astype(wanted).astype(array.dtype), array, equal_nan=array.dtype.kind in "fc"))
