@@ -156,7 +156,7 @@ def nonnegative(size: Dim) -> bool:
 def size_guards(name: str, node: Tensor, sizes: Iterable[Dim]) -> list[Guard]:
     """Guards that sizes given by values are not negative."""
     return [
-        Guard(scalar.ge(size, 0), f"{name}: a size is negative: {{0}}{where(node)}", (size,))
+        Guard(scalar.ge(size, 0), f"{name}: a size is negative: {{0}}", (size,))
         for size in sizes
         if isinstance(size, Scalar) and not nonnegative(size)
     ]

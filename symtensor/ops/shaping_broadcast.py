@@ -137,7 +137,7 @@ def _specify_guards(node: Tensor) -> list[Guard]:
     for axis, (have, want) in enumerate(zip(x.dims, wanted, strict=True)):
         if not (isinstance(want, int) and want == -1):
             message = (
-                f"specify_shape: axis {axis} has size {{0}}, not {{1}} as stated{where(node)}: {describe(x)}"
+                f"specify_shape: axis {axis} has size {{0}}, not {{1}} as stated: {describe(x)}"
             )
             guards += equal_guard(message, have, want)
     return guards
