@@ -8,11 +8,14 @@ from . import (
     elementwise_floats,
     elementwise_math,
     elementwise_smooth,
+    indexing,
     nnet,
     nnet_losses,
+    reduction,
+    shaping,
 )
 
 __all__ = [
     "casting", "complex_numbers", "elementwise", "elementwise_bits", "elementwise_floats", "elementwise_math",
-    "elementwise_smooth", "nnet", "nnet_losses",
+    "elementwise_smooth", "indexing", "nnet", "nnet_losses", "reduction", "shaping",
 ]  # fmt: skip
