@@ -4,7 +4,7 @@ Each one calls the operation of the same meaning; the operations are imported wh
 defined in terms of tensors.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from symtensor_codegen.errors import UserError
 
 if TYPE_CHECKING:
     from .graph import Tensor
+    from .opdef import OpDef
     from .types import TensorType
 
 
@@ -160,8 +161,11 @@ class TensorMethods(_Operators):
     __array_priority__ = 1000
 
     if TYPE_CHECKING:
+        op: OpDef
+        inputs: tuple[Tensor, ...]
         type: TensorType
         dims: tuple[Any, ...]
+        name: str | None
 
     # NumPy's functions on tensors ---------------------------------------------------------------------------
 
@@ -332,7 +336,7 @@ class TensorMethods(_Operators):
         """Largest minus smallest value over the axis."""
         return _call("reduction", "ptp", self, axis)
 
-    def norm(self, L: Any = 2, axis: Any = None, keepdims: bool = False) -> "Tensor":  # noqa: N803 - Theano's name
+    def norm(self, L: Any = 2, axis: Any = None, keepdims: bool = False) -> "Tensor":
         """The L-norm over the axes."""
         return _call("reduction", "norm", self, L, axis, keepdims=keepdims)
 
@@ -347,12 +351,12 @@ class TensorMethods(_Operators):
     # Shapes -------------------------------------------------------------------------------------------------
 
     @property
-    def T(self) -> "Tensor":  # noqa: N802 - NumPy's name
+    def T(self) -> "Tensor":
         """All axes reversed."""
         return _call("shaping", "transpose", self)
 
     @property
-    def mT(self) -> "Tensor":  # noqa: N802 - NumPy's name
+    def mT(self) -> "Tensor":
         """The last two axes exchanged."""
         return _call("shaping", "swapaxes", self, -1, -2)
 
@@ -429,17 +433,25 @@ class TensorMethods(_Operators):
 
         return owner(self)
 
-    def eval(self, inputs_to_values: Any = None) -> Any:
-        """Compile and compute it now; ``inputs_to_values`` gives the inputs' values. Compiled once per tensor."""
-        from .function import evaluate
+    def eval(self, inputs_to_values: Mapping["Tensor", Any] | None = None) -> Any:
+        """Compile and compute it now, from the values of the inputs it depends on.
 
-        return evaluate(self, inputs_to_values)
+        Compiled once for the same inputs; call ``symtensor.function`` for anything that is called often.
+        """
+        from .function import function
+
+        given = dict(inputs_to_values or {})
+        compiled = self.__dict__.setdefault("_compiled", {})
+        inputs = tuple(given)
+        if inputs not in compiled:
+            compiled[inputs] = function(list(inputs), self)
+        return compiled[inputs](*given.values())
 
     def clone(self, name: str | None = None) -> "Tensor":
-        """A new variable of this type; for an expression, the same values as another expression."""
-        from .clone import clone_variable
-
-        return clone_variable(self, name)
+        """A new input variable of this type; constants and shared variables are themselves."""
+        if not self.inputs and self.op.name in ("constant", "shared"):
+            return self  # type: ignore[return-value]
+        return self.type(name or self.name)
 
     def get_scalar_constant_value(self) -> Any:
         """The number, where the expression is a constant."""

@@ -6,6 +6,7 @@ reference pages, gradient checks and capability tables are derived from these re
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, Final, NamedTuple, Union
 
 import numpy as np
@@ -59,6 +60,7 @@ class OpDef:
     overwrites: ``loops`` expects the elements of input 0 in ``out`` already, and changes some of them; the compiler
         copies input 0 there, or lets the output take over its memory where nobody else needs it.
     library: the name of the library step it is lowered to (``"gemm"``); the compiler refuses what a backend lacks.
+    associative: more than two operands are combined from the left, as in ``add(a, b, c)``.
     alias: the output has the same elements in the same order as input 0, only other sizes (reshape).
     scalar: for elementwise ops, the Scalar meaning of one element, called with the operands and the params.
     guards: (node) -> what must hold of the sizes at run time and could not be decided when the node was built.
@@ -75,6 +77,7 @@ class OpDef:
     loops: Callable[[Tensor, At, Buffer], tuple[Statement, ...]] | None = None
     overwrites: bool = False
     library: str | None = None
+    associative: bool = False
     alias: bool = False
     scalar: Callable[..., Scalar] | None = None
     guards: Callable[[Tensor], Sequence[Guard]] | None = None
@@ -102,6 +105,8 @@ class OpDef:
 
     def __call__(self, *inputs: TensorLike, **params: Any) -> Tensor:
         """Apply the operation; arguments are converted as in NumPy."""
+        if self.associative and len(inputs) > 2:
+            return reduce(self, inputs)
         if self.convert is not None:
             return self.make(*self.convert(self, inputs), **params)
         return self.make(*[as_tensor(i) for i in inputs], **params)
@@ -248,6 +253,7 @@ def elementwise(
     cost: int = 1,
     tolerance: float = 4.0,
     arithmetic: bool = False,
+    associative: bool = False,
 ) -> OpDef:
     """Define an elementwise operation.
 
@@ -279,7 +285,7 @@ def elementwise(
     return OpDef(
         name=name, doc=doc, infer=infer, convert=convert, reference=numpy, pull=pull_elementwise, scalar=scalar,
         gradient=pullback if gradient is not None else None, domains=domains or (Domain(),) * arity, cost=cost,
-        category="elementwise", tolerance=tolerance,
+        category="elementwise", tolerance=tolerance, associative=associative,
     )  # fmt: skip
 
 

@@ -41,7 +41,7 @@ def _mul(a: Scalar, b: Scalar) -> Scalar:
 
 
 add = elementwise(
-    "add", doc="Sum.", arity=2, scalar=_add, numpy=np.add, arithmetic=True,
+    "add", doc="Sum.", arity=2, scalar=_add, numpy=np.add, arithmetic=True, associative=True,
     gradient=lambda g, x, y, out: (g, g),
 )  # fmt: skip
 sub = elementwise(
@@ -49,7 +49,7 @@ sub = elementwise(
     gradient=lambda g, x, y, out: (g, -g),
 )  # fmt: skip
 mul = elementwise(
-    "mul", doc="Product.", arity=2, scalar=_mul, numpy=np.multiply,
+    "mul", doc="Product.", arity=2, scalar=_mul, numpy=np.multiply, associative=True,
     gradient=lambda g, x, y, out: (g * y, g * x),
 )  # fmt: skip
 

@@ -22,9 +22,9 @@ def _bits(name: str, doc: str, meaning: Any, numpy: Any, arity: int = 2, **facts
     return elementwise(name, doc=doc, arity=arity, scalar=meaning, numpy=numpy, gradient=_no_slope, **facts)
 
 
-and_ = _bits("bitwise_and", "Bits set in both; of bools, whether both hold.", scalar.bit_and, np.bitwise_and)
-or_ = _bits("bitwise_or", "Bits set in one or both; of bools, whether one holds.", scalar.bit_or, np.bitwise_or)
-xor = _bits("bitwise_xor", "Bits set in exactly one; of bools, whether they differ.", scalar.bit_xor, np.bitwise_xor)
+and_ = _bits("bitwise_and", "Bits set in both; of bools, whether both hold.", scalar.bit_and, np.bitwise_and, associative=True)
+or_ = _bits("bitwise_or", "Bits set in one or both; of bools, whether one holds.", scalar.bit_or, np.bitwise_or, associative=True)
+xor = _bits("bitwise_xor", "Bits set in exactly one; of bools, whether they differ.", scalar.bit_xor, np.bitwise_xor, associative=True)
 invert = _bits("invert", "All bits flipped; of bools, the opposite.", scalar.bit_not, np.invert, arity=1)
 
 bitwise_and, bitwise_or, bitwise_xor, bitwise_not = and_, or_, xor, invert
