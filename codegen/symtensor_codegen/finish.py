@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from . import dtypes, scalar
+from .complexes import split_complex
 from .expr import topological
 from .loops import For, Kernel, LoopKind, Statement, Store, map_values, parameter, scalars, statements, values_of
 from .scalar import Buffer, Dim, Scalar, as_dim, as_int, checked_op, const_op, load_op, product, symbol_op
@@ -250,7 +251,7 @@ def finish(
     kernel = Kernel(
         name, tuple(formal.values()), tuple(as_int(v) for v in values), body, failures, note, frozenset(written)
     )
-    return Finished(kernel, tuple(actual), tuple(values), as_dim(extent) if isinstance(extent, Scalar) else extent)
+    return Finished(split_complex(kernel), tuple(actual), tuple(values), as_dim(extent) if isinstance(extent, Scalar) else extent)
 
 
 def _parameters(body: tuple[Statement, ...]) -> tuple[list[Dim], tuple[Statement, ...]]:
