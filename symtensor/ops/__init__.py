@@ -9,6 +9,7 @@ from . import (
     elementwise_math,
     elementwise_smooth,
     indexing,
+    linalg,
     nnet,
     nnet_losses,
     reduction,
@@ -17,5 +18,5 @@ from . import (
 
 __all__ = [
     "casting", "complex_numbers", "elementwise", "elementwise_bits", "elementwise_floats", "elementwise_math",
-    "elementwise_smooth", "indexing", "nnet", "nnet_losses", "reduction", "shaping",
+    "elementwise_smooth", "indexing", "linalg", "nnet", "nnet_losses", "reduction", "shaping",
 ]  # fmt: skip
