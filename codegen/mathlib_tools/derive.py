@@ -65,11 +65,25 @@ def erf_exponent(mantissa: int, one: float, count: int) -> tuple[float, ...]:
     return (float(first), *rest[mantissa])
 
 
+def erfc_factor(mantissa: int, end: float, k: int, count: int) -> tuple[float, ...]:
+    """The factor of ``exp(-x^2) / (x + k)``, after M. Shepherd and J. Laframboise (1981)."""
+
+    def factor(t: mp.mpf) -> mp.mpf:
+        x = k * (1 + t) / (1 - t)
+        return (x + k) * mp.erfc(x) * mp.exp(x * x)
+
+    last = (mp.mpf(end) - k) / (mp.mpf(end) + k)
+    return fitted(factor, lambda t: 1 / factor(t), mp.mpf(-1), last, {mantissa: count})[mantissa]
+
+
 HALF_LN2 = mp.log(2) / 2 * mp.mpf("1.001")
 SMALL_S = ((mp.sqrt(2) - 1) / (mp.sqrt(2) + 1)) ** 2 * mp.mpf("1.001")
 
 SPECS: dict[str, tuple[str, Callable[[], Table]]] = {
     "LN2": ("ln 2 in two parts", lambda: parts(mp.log(2), 2)),
+    "LOG2_OF_E": ("log2(e) in two parts", lambda: parts(1 / mp.log(2), 2)),
+    "LOG10_OF_E": ("log10(e) in two parts", lambda: parts(1 / mp.log(10), 2)),
+    "LOG10_OF_2": ("log10(2) in two parts", lambda: parts(mp.log(2) / mp.log(10), 2)),
     "EXP_RANGE": (
         "e^x is zero below the first; e^x, then e^x / 2, is infinite above the others (with less than half a step of n)",
         lambda: {23: (-104.5, 89.0, 89.6), 52: (-746.0, 710.0, 710.6)},
@@ -97,6 +111,14 @@ SPECS: dict[str, tuple[str, Callable[[], Table]]] = {
     "ERF": (
         "-log(erfc(x)) / x for 0 <= x <= ERF_ONE, error relative to erf(x); the first two add to the constant term",
         lambda: {m: erf_exponent(m, one, n) for m, one, n in ((23, 3.93, 10), (52, 5.93, 25))},
+    ),
+    "ERFC_END": (
+        "from the first on erfc rounds to zero; the second is the k of ERFC",
+        lambda: {23: (10.1, 3.0), 52: (27.4, 4.0)},
+    ),
+    "ERFC": (
+        "(x + k) exp(x^2) erfc(x) in t = (x - k) / (x + k) for 0 <= x <= ERFC_END",
+        lambda: {m: erfc_factor(m, end, k, n) for m, end, k, n in ((23, 10.1, 3, 10), (52, 27.4, 4, 23))},
     ),
 }  # fmt: skip
 

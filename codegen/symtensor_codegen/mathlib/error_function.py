@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Final
 
 from symtensor_codegen.mathlib import coefficients as table
-from symtensor_codegen.mathlib.exponential import scaled_expm1
-from symtensor_codegen.mathlib.formats import FORMATS, at_most, polynomial
-from symtensor_codegen.scalar import Scalar, abs_, copysign, fma
+from symtensor_codegen.mathlib.exponential import powers_of_two, reduced, scaled_expm1
+from symtensor_codegen.mathlib.formats import FORMATS, at_most, polynomial, two_product
+from symtensor_codegen.scalar import Scalar, abs_, copysign, fma, lt, select
 
 
 def erf(x: Scalar) -> Scalar:
@@ -22,4 +22,27 @@ def erf(x: Scalar) -> Scalar:
     return copysign(scaled_expm1(f, -exponent, 0), x)
 
 
-EXPANSIONS: Final[dict[str, Callable[..., Scalar]]] = {function.__name__: function for function in (erf,)}
+def erfc(x: Scalar) -> Scalar:
+    """The complement ``1 - erf(x)``, of full relative precision where it is small.
+
+    For positive x it is ``exp(-x^2) P(t) / (x + k)`` with ``t = (x - k) / (x + k)``, whose rounding is mended
+    through its residual, and with ``x^2`` exact in two parts.
+    """
+    f = FORMATS[x.dtype]
+    end, k = table.ERFC_END[f.mantissa]
+    a = at_most(abs_(x), end)
+    reciprocal = f(1.0) / (a + f(k))
+    t = (a - f(k)) * reciprocal
+    residual = fma(-t, a, fma(t + f(1.0), f(-k), a))
+    factor = polynomial(fma(reciprocal, residual, t), table.ERFC[f.mantissa]) * reciprocal
+    square, error = two_product(a, a)
+    shifted, _, head, tail = reduced(f, -square)
+    tail = tail + error
+    r = head - tail
+    fraction = head + fma(r * r, polynomial(r, table.EXP[f.mantissa]), -tail)
+    first, second = powers_of_two(f, -square, shifted, table.LOG2_E)
+    value = fma(fraction, first, first) * factor * second
+    return select(lt(x, f(0.0)), f(2.0) - value, value)
+
+
+EXPANSIONS: Final[dict[str, Callable[..., Scalar]]] = {function.__name__: function for function in (erf, erfc)}

@@ -28,14 +28,18 @@ def reduced(f: Format, x: Scalar) -> tuple[Scalar, Scalar, Scalar, Scalar]:
     return shifted, head - tail, head, tail
 
 
-def scaled(f: Format, x: Scalar, shifted: Scalar, fraction: Scalar, per_unit: float) -> Scalar:
-    """``(1 + fraction)`` times two to the power n, where ``shifted`` holds ``n + 2 * bias`` and n is near ``x * per_unit``.
+def powers_of_two(f: Format, x: Scalar, shifted: Scalar, per_unit: float) -> tuple[Scalar, Scalar]:
+    """Two factors of two to the power n, for ``shifted`` that holds ``n + 2 * bias``, with n near ``x * per_unit``.
 
-    The two factors are ``n1``, n / 2 to the nearest integer (up to the rounding of the product), and ``n - n1``.
+    Their exponents are n / 2 to the nearest integer (up to the rounding of the product) and the rest.
     """
     half = fma(x, f(per_unit), f(2 * (f.shift + f.bias)))  # a unit in the last place is two
-    first = f.exponent(f.bits(half))
-    second = f.exponent(f.bits(shifted) - f.bits(half))
+    return f.exponent(f.bits(half)), f.exponent(f.bits(shifted) - f.bits(half))
+
+
+def scaled(f: Format, x: Scalar, shifted: Scalar, fraction: Scalar, per_unit: float) -> Scalar:
+    """``1 + fraction`` times two to the power n, given as for ``powers_of_two``."""
+    first, second = powers_of_two(f, x, shifted, per_unit)
     return fma(fraction, first, first) * second
 
 

@@ -81,13 +81,17 @@ FORMATS: Final = {dtypes.float32: BINARY32, dtypes.float64: BINARY64}
 def polynomial(x: Scalar, coefficients: Sequence[float]) -> Scalar:
     """The polynomial with these coefficients, lowest power first.
 
-    Long ones are split into even and odd powers, so that the chain of dependent operations is half as long for
-    one more multiplication.
+    Long ones are split into two or four interleaved ones, so that the chain of dependent operations is shorter at
+    the cost of one or two multiplications.
     """
     if len(coefficients) < 6:
         return horner(x, coefficients)
     square = x * x
-    return fma(x, horner(square, coefficients[1::2]), horner(square, coefficients[0::2]))
+    if len(coefficients) < 14:
+        return fma(x, horner(square, coefficients[1::2]), horner(square, coefficients[0::2]))
+    fourth = square * square
+    p, q, r, s = (horner(fourth, coefficients[k::4]) for k in range(4))
+    return fma(square, fma(x, s, r), fma(x, q, p))
 
 
 def horner(x: Scalar, coefficients: Sequence[float]) -> Scalar:
