@@ -1,0 +1,74 @@
+"""Every operation, from its record: compiled results, types, sizes and gradients against the NumPy reference."""
+
+import numpy as np
+import pytest
+
+import symtensor  # noqa: F401 - fills the table of operations
+from symtensor.opdef import OPS, OpDef
+from symtensor.testing import (
+    assert_close,
+    cases_of,
+    check_gradient,
+    differentiable,
+    edge_case,
+    expected,
+    restrided,
+    takes,
+)
+from symtensor_codegen import dtypes
+
+TESTED = [op for op in OPS.values() if op.category != "leaf"]
+ELEMENTWISE = [op for op in TESTED if op.is_elementwise and op.cases is None and takes(op, dtypes.float64)]
+NAMED = {"ids": lambda op: op.name}
+
+
+@pytest.mark.parametrize("op", TESTED, **NAMED)
+def test_record_is_complete(op: OpDef) -> None:
+    assert op.doc
+    assert op.doc[-1] in ".)"
+    assert op.reference is not None
+    assert op.pull is not None or op.loops is not None or op.library is not None
+    assert cases_of(op), "nothing tests this operation: give the record cases"
+
+
+@pytest.mark.parametrize("op", TESTED, **NAMED)
+def test_reference_has_the_inferred_type(op: OpDef) -> None:
+    for case in cases_of(op):
+        inputs = case.variables()
+        expression = case.apply(inputs)
+        result = expected(expression, inputs, case.arrays)
+        assert result.dtype.name == expression.dtype
+        assert all(size in (None, found) for size, found in zip(expression.type.shape, result.shape, strict=True))
+
+
+@pytest.mark.parametrize("op", [op for op in TESTED if op.gradient is not None], **NAMED)
+@pytest.mark.parametrize("order", [1, 2])
+def test_gradient(op: OpDef, order: int) -> None:
+    for case in cases_of(op):
+        if differentiable(case) and all(a.size <= 20 for a in case.arrays):
+            check_gradient(case, order)
+
+
+@pytest.mark.parametrize("op", TESTED, **NAMED)
+def test_compiled_result(op: OpDef) -> None:
+    cases = cases_of(op)
+    given = [case.variables() for case in cases]
+    outputs = [case.apply(inputs) for case, inputs in zip(cases, given, strict=True)]
+    compiled = symtensor.function([v for inputs in given for v in inputs], outputs, on_unused_input="ignore")
+    arrays = [array for case in cases for array in case.arrays]
+    wanted = [expected(o, i, c.arrays) for o, i, c in zip(outputs, given, cases, strict=True)]
+    for results in (compiled(*arrays), compiled(*[restrided(a) for a in arrays])):
+        for case, got, want in zip(cases, results, wanted, strict=True):
+            assert_close(got, want, case)
+
+
+@pytest.mark.parametrize("op", ELEMENTWISE, **NAMED)
+def test_compiled_result_at_the_edges(op: OpDef) -> None:
+    cases = [edge_case(op, dtype) for dtype in (dtypes.float32, dtypes.float64)]
+    given = [case.variables() for case in cases]
+    outputs = [case.apply(inputs) for case, inputs in zip(cases, given, strict=True)]
+    compiled = symtensor.function([v for inputs in given for v in inputs], outputs)
+    results = compiled(*[array for case in cases for array in case.arrays])
+    for case, inputs, output, got in zip(cases, given, outputs, results, strict=True):
+        with np.errstate(all="ignore"):
+            assert_close(got, expected(output, inputs, case.arrays), case)
