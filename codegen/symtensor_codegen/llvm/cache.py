@@ -12,17 +12,19 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import os
 import sys
-import tempfile
-import threading
 import time
 import warnings
 import zlib
+from _thread import allocate_lock
 from collections import OrderedDict
-from dataclasses import dataclass
-from pathlib import Path
+from typing import NamedTuple
+
+try:
+    from _blake2 import blake2b  # hashlib would load OpenSSL: 5 ms of a warm start
+except ImportError:
+    from hashlib import blake2b
 
 __all__ = ["CacheInfo", "CacheWarning", "clear", "configure", "directory", "get", "info", "key", "put"]
 
@@ -39,11 +41,10 @@ class CacheWarning(UserWarning):
     """The disk cache is damaged or cannot be written; the program goes on without it."""
 
 
-@dataclass(frozen=True)
-class CacheInfo:
+class CacheInfo(NamedTuple):
     """State of the store: where it is, what it holds, and how this process has used it. Sizes in bytes."""
 
-    directory: Path | None
+    directory: str | None
     disk_entries: int
     disk_bytes: int
     disk_limit: int
@@ -56,7 +57,7 @@ class CacheInfo:
 
 def key(*parts: str | bytes) -> str:
     """The key of an entry that is determined by `parts`: a digest in hexadecimal."""
-    digest = hashlib.blake2b(digest_size=20)
+    digest = blake2b(digest_size=20)
     for part in parts:
         data = part.encode() if isinstance(part, str) else part
         digest.update(len(data).to_bytes(8, "little"))
@@ -64,34 +65,35 @@ def key(*parts: str | bytes) -> str:
     return digest.hexdigest()
 
 
-def default_directory() -> Path | None:
+def default_directory() -> str | None:
     """The folder asked for by the environment, else the platform's cache folder; None when disk is off."""
     asked = os.environ.get("SYMTENSOR_CACHE_DIR")
     if asked is not None:
-        return None if asked in ("", "off") else Path(asked).expanduser()
-    try:
-        home = Path.home()
-    except RuntimeError:  # no home folder: a service account
+        return None if asked in ("", "off") else os.path.expanduser(asked)
+    home = os.path.expanduser("~")
+    if home == "~":  # no home folder: a service account
         return None
+    join = os.path.join
     if sys.platform == "darwin":
-        return home / "Library" / "Caches" / "symtensor"
+        return join(home, "Library", "Caches", "symtensor")
     if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local") / "symtensor" / "Cache"
-    return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "symtensor"
+        local = os.environ.get("LOCALAPPDATA") or join(home, "AppData", "Local")
+        return join(local, "symtensor", "Cache")
+    return join(os.environ.get("XDG_CACHE_HOME") or join(home, ".cache"), "symtensor")
 
 
 class Store:
     """Bytes by key: a bounded dictionary in front of a bounded folder."""
 
     def __init__(
-        self, folder: Path | None, disk_limit: int = _DISK_LIMIT, memory_limit: int = _MEMORY_LIMIT
+        self, folder: str | None, disk_limit: int = _DISK_LIMIT, memory_limit: int = _MEMORY_LIMIT
     ) -> None:
         self.folder = folder
         self.disk_limit = disk_limit
         self.memory_limit = memory_limit
         self._memory: OrderedDict[str, bytes] = OrderedDict()
         self._memory_bytes = 0
-        self._lock = threading.Lock()
+        self._lock = allocate_lock()
         self._writable = folder is not None
         self._written = 0
         self._measured = False
@@ -143,7 +145,7 @@ class Store:
 
     def reset_after_fork(self) -> None:
         """A lock that another thread held at the time of the fork would stay locked for ever."""
-        self._lock = threading.Lock()
+        self._lock = allocate_lock()
 
     def _remember(self, key: str, data: bytes) -> None:
         with self._lock:
@@ -198,8 +200,9 @@ class Store:
         try:
             parent = os.path.dirname(path)
             os.makedirs(parent, exist_ok=True)
-            descriptor, temporary = tempfile.mkstemp(prefix=".new-", dir=parent)
-            with os.fdopen(descriptor, "wb") as stream:
+            # Unique among processes and threads, forked ones included.
+            temporary = f"{parent}{os.sep}.new-{os.getpid()}-{os.urandom(8).hex()}"
+            with open(temporary, "xb") as stream:
                 stream.write(_header(data) + data)
             os.replace(temporary, path)
         except OSError as error:
@@ -295,7 +298,7 @@ def clear() -> int:
     return _store().clear()
 
 
-def directory() -> Path | None:
+def directory() -> str | None:
     """The folder in use, or None when the disk is off."""
     return _store().folder
 

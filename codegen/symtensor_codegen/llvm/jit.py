@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from symtensor_codegen.errors import InternalError
+from symtensor_codegen.llvm import loader
 from symtensor_codegen.llvm.target import Target, fingerprint, host
 
 __all__ = [
@@ -52,17 +53,17 @@ def binding() -> Any:
 
 
 @functools.cache
-def _machine(triple: str, cpu: str, features: str) -> Any:
+def _machine(triple: str, cpu: str, features: str, level: int = 2) -> Any:
     """The target machine that writes position-independent small-model code for `cpu`."""
     target = binding().Target.from_triple(triple)
     return target.create_target_machine(
-        cpu=cpu, features=features, opt=2, reloc="pic", codemodel="small", jit=True
+        cpu=cpu, features=features, opt=level, reloc="pic", codemodel="small", jit=True
     )
 
 
-def _host_machine() -> Any:
+def _host_machine(level: int = 2) -> Any:
     target = host()
-    return _machine(target.triple, target.cpu, target.features)
+    return _machine(target.triple, target.cpu, target.features, level)
 
 
 def _parse(text: str) -> Any:
@@ -77,11 +78,15 @@ def _numbered(text: str) -> str:
     return "\n".join(f"{number:4} | {line}" for number, line in enumerate(text.splitlines(), 1))
 
 
-def compile_ir(text: str) -> bytes:
-    """Object code for this machine of the LLVM module `text`; InternalError when it does not parse."""
+def compile_ir(text: str, *, quick: bool = False) -> bytes:
+    """Object code for this machine of the LLVM module `text`; InternalError when it does not parse.
+
+    `quick` is for code that runs seldom or does little: it compiles five to ten times faster, without
+    register allocation across blocks.
+    """
     module = _parse(text)
     try:
-        return bytes(_host_machine().emit_object(module))
+        return bytes(_host_machine(0 if quick else 2).emit_object(module))
     finally:
         module.close()
 
@@ -160,4 +165,6 @@ def load(object_code: bytes, symbols: Mapping[str, int], exports: Sequence[str])
 
     InternalError when a symbol is missing. The code is released when the result is garbage collected.
     """
+    if loader.supported():
+        return loader.load(object_code, symbols, exports)
     return link(object_code, symbols, exports)

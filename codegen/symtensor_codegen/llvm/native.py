@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from symtensor_codegen.llvm import cache, jit, runtime_ir
+from symtensor_codegen.llvm import cache, jit, runtime_ir, threads
 from symtensor_codegen.llvm.cells import Cell
 from symtensor_codegen.llvm.target import fingerprint
 
@@ -77,6 +77,7 @@ class Runtime:
         self.word("st_handler").value = id(capsule)
         self._renew_update_lock()
         self.word("st_memory_limit").value = _memory_limit()
+        self.word("st_threads").value = threads.default_count()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._forked)
 
@@ -116,10 +117,10 @@ def _memory_limit() -> int:
 
 def _object_code(array_bytes: int) -> bytes:
     source = runtime_ir.text(array_bytes)
-    key = cache.key("runtime", fingerprint(), source)
+    key = cache.key("runtime, quick", fingerprint(), source)
     code = cache.get(key)
     if code is None:
-        code = jit.compile_ir(source)
+        code = jit.compile_ir(source, quick=True)
         cache.put(key, code)
     return code
 

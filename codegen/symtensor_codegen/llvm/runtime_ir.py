@@ -32,7 +32,9 @@ DESCRIPTOR = _layout(
 )  # fmt: skip
 """A compiled function. FLAGS: 1 has updates, 2 always runs without the GIL. RESULT: 0 one array, 1 a list."""
 
-INPUT = _layout("IN_DESCR", "IN_TYPE_NUMBER", "IN_RANK", "IN_DIMS", "IN_SCALAR_TYPE", "IN_PYTHON", "IN_ITEMSIZE")
+INPUT = _layout(
+    "IN_DESCR", "IN_TYPE_NUMBER", "IN_RANK", "IN_DIMS", "IN_SCALAR_TYPE", "IN_PYTHON", "IN_ITEMSIZE"
+)
 """An input: IN_DIMS points to the static sizes (-1: any); IN_PYTHON: 1 float or int, 2 int, 0 neither."""
 INPUT_WORDS = 8
 

@@ -6,15 +6,11 @@ description of the processor, so a process whose object code is all cached never
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-import hashlib
-import json
 import os
 import platform
 import sys
-from dataclasses import dataclass
-from pathlib import Path
+from typing import NamedTuple
 
 from symtensor_codegen.llvm import cache
 
@@ -26,8 +22,7 @@ RUNTIME_ABI = 1
 _AVX512 = frozenset({"avx512f", "avx512vl", "avx512bw", "avx512dq"})
 
 
-@dataclass(frozen=True)
-class Target:
+class Target(NamedTuple):
     """A processor: what LLVM is told, and what the emitter may count on.
 
     `triple`, `cpu` and `features` are LLVM's spellings. `vector_bits` is the widest vector that is fast;
@@ -47,9 +42,10 @@ def host() -> Target:
     key = cache.key("target", fingerprint())
     known = cache.get(key)
     if known is not None:
-        return Target(**json.loads(known))
+        triple, cpu, features, bits, masked = known.decode().split("\n")
+        return Target(triple, cpu, features, int(bits), masked == "True")
     target = describe(os.environ.get("SYMTENSOR_CPU", "native"))
-    cache.put(key, json.dumps(dataclasses.asdict(target)).encode())
+    cache.put(key, "\n".join(map(str, target)).encode())
     return target
 
 
@@ -91,13 +87,13 @@ def fingerprint() -> str:
 
     parts = [llvmlite.__version__, str(RUNTIME_ABI), sys.platform, platform.machine()]
     parts += [os.environ.get("SYMTENSOR_CPU", "native"), _processor_identity()]
-    return hashlib.blake2b("\n".join(parts).encode(), digest_size=12).hexdigest()
+    return cache.key(*parts)
 
 
 def _processor_identity() -> str:
     """Text that differs between processors that need different code, read without loading LLVM on Linux."""
     try:
-        with Path("/proc/cpuinfo").open("rb", buffering=0) as stream:
+        with open("/proc/cpuinfo", "rb", buffering=0) as stream:
             first = stream.read(4096).split(b"\n\n")[0]
     except OSError:
         target = describe("native")
