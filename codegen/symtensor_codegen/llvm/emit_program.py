@@ -1,0 +1,310 @@
+"""Host programs to LLVM IR text: one native function ``i64 name(ptr frame, ptr call)``.
+
+The function is straight-line code: sizes, guards, memory, then kernels and library calls. A failure stores up to four
+values in the frame's details and returns 1 + the position of its message in ``program.messages``. Kernels and library
+routines are external symbols; ``st_output``, ``st_alloc`` and ``st_parallel_for`` belong to the run time (``calling``).
+"""
+
+from collections.abc import Sequence
+
+from symtensor_codegen import dtypes, scalar
+from symtensor_codegen.errors import BackendError, InternalError
+from symtensor_codegen.finish import storage
+from symtensor_codegen.llvm.calling import OUT_OF_MEMORY, frame_layout
+from symtensor_codegen.llvm.target import Target
+from symtensor_codegen.llvm.types import literal, typed
+from symtensor_codegen.llvm.values import Evaluator, Value
+from symtensor_codegen.program import (
+    Allocate,
+    AllocateOutput,
+    Copy,
+    Gemm,
+    Guard,
+    Launch,
+    Matrix,
+    Place,
+    Program,
+    Read,
+    Reserve,
+)
+from symtensor_codegen.scalar import Buffer, Dim, Scalar, as_int, product
+
+_GEMM = {"float32": "s", "float64": "d", "complex64": "c", "complex128": "z"}
+_ROW_MAJOR, _NO_TRANSPOSE, _TRANSPOSE = 101, 111, 112  # CBLAS's enumerations
+
+
+def emit_program(program: Program, kernel_symbols: Sequence[str], target: Target, symbol: str) -> tuple[str, list[str]]:
+    """LLVM IR of a program, and the external symbols it calls.
+
+    ``kernel_symbols`` names the kernel of each Launch, in order.
+    """
+    return _Emitter(program, kernel_symbols, target).text(symbol)
+
+
+class _Emitter(Evaluator):
+    def __init__(self, program: Program, kernel_symbols: Sequence[str], target: Target) -> None:
+        super().__init__(target)
+        self.program = program
+        self.kernels = iter(kernel_symbols)
+        self.layout = frame_layout(
+            [len(b.dims) for b in program.inputs],
+            [len(b.dims) for b in program.cells],
+            [len(o.buffer.dims) for o in program.outputs],
+        )
+        self.status = {message: 1 + k for k, message in enumerate(program.messages)}
+        self.pointers: dict[Buffer, str] = {}
+        self.known: dict[Scalar, Value] = {}
+        self.stack: list[str] = []
+        self.blocks = 0
+        self.declared: dict[str, str] = {}
+        self.block = ""
+        for buffers, starts in ((program.inputs, self.layout.inputs), (program.cells, self.layout.cells)):
+            for buffer, start in zip(buffers, starts, strict=True):
+                self._bind(buffer, start)
+
+    def _bind(self, buffer: Buffer, start: int) -> None:
+        self.pointers[buffer] = self._frame_load("ptr", start)
+        for axis, size in enumerate(buffer.dims):
+            if isinstance(size, Scalar):
+                self.known[size] = Value((self._frame_load("i64", start + 1 + axis),), False, 0)
+
+    def _slot(self, word: int) -> str:
+        return self.here.put(f"getelementptr inbounds i64, ptr %frame, i64 {word}")
+
+    def _frame_load(self, kind: str, word: int) -> str:
+        return self.here.put(f"load {kind}, ptr {self._slot(word)}, align 8")
+
+    # Values -----------------------------------------------------------------------------------------------------
+
+    def symbol(self, node: Scalar) -> Value:
+        """The value of a symbol that the program has met."""
+        found = self.known.get(node)
+        if found is None:
+            raise InternalError(f"program {self.program.name}: {node!r} is used before it is known")
+        return found
+
+    def size(self, value: Dim) -> str:
+        """A host value as an LLVM operand."""
+        return str(value) if isinstance(value, int) else self.value(value).names[0]
+
+    def pointer(self, buffer: Buffer) -> str:
+        """The address of a buffer's first element."""
+        found = self.pointers.get(storage(buffer))
+        if found is None:
+            raise InternalError(f"program {self.program.name}: {buffer.name} has no memory yet")
+        return found
+
+    # Steps ------------------------------------------------------------------------------------------------------
+
+    def text(self, symbol: str) -> tuple[str, list[str]]:
+        """The whole module."""
+        for step in self.program.steps:
+            self._step(step)
+        body = "\n".join([*self.stack, *self.here.lines])
+        declarations = "\n".join(f"declare {signature}" for signature in self.declared.values())
+        text = f"{declarations}\n\ndefine i64 @{symbol}(ptr %frame, ptr %call) nounwind {{\nentry:\n{body}\n  ret i64 0\n}}\n"
+        return text, list(self.declared)
+
+    def _step(self, step: object) -> None:
+        match step:
+            case Guard(condition=condition, message=message, values=values):
+                holds = self.value(condition).names[0]
+                self._fail_unless(holds, str(self.status[message]), values)
+            case Reserve(size=size):
+                self.block = self._allocate(size)
+            case Place(buffer=buffer, offset=offset):
+                at = self.size(offset)
+                self.pointers[buffer] = self.here.put(f"getelementptr inbounds i8, ptr {self.block}, i64 {at}")
+            case Allocate(buffer=buffer):
+                self.pointers[buffer] = self._allocate(product((*buffer.dims, buffer.dtype.itemsize)))
+            case AllocateOutput(buffer=buffer, position=position):
+                self._allocate_output(buffer, position)
+            case Read(symbol=symbol, buffer=buffer):
+                self._read(symbol, buffer)
+            case Copy(target=target, source=source):
+                self._copy(target, source)
+            case Launch():
+                self._launch(step)
+            case Gemm():
+                self._gemm(step)
+            case _:
+                raise BackendError(f"the LLVM backend has no step {type(step).__name__}")
+
+    def _fail_unless(self, holds: str, status: str, values: Sequence[Dim] = ()) -> None:
+        if holds == "true":
+            return
+        shown = [self.size(v) for v in values[:4]]
+        self.blocks += 1
+        bad, good = f"fail{self.blocks}", f"go{self.blocks}"
+        self.here.jump(f"br i1 {holds}, label %{good}, label %{bad}", bad)
+        for word, value in enumerate(shown):
+            self.here.do(f"store i64 {value}, ptr {self._slot(self.layout.details + word)}, align 8")
+        self.here.jump(f"ret i64 {status}", good)
+
+    def _declare(self, name: str, signature: str) -> str:
+        self.declared[name] = signature
+        return name
+
+    def _allocate(self, size: Dim) -> str:
+        self._declare("st_alloc", "ptr @st_alloc(ptr, i64)")
+        found = self.here.put(f"call ptr @st_alloc(ptr %call, i64 {self.size(size)})")
+        self._fail_unless(self.here.put(f"icmp ne ptr {found}, null"), str(OUT_OF_MEMORY), (size,))
+        return found
+
+    def _allocate_output(self, buffer: Buffer, position: int) -> None:
+        start = self.layout.outputs[position]
+        for axis, size in enumerate(buffer.dims):
+            self.here.do(f"store i64 {self.size(size)}, ptr {self._slot(start + 1 + axis)}, align 8")
+        self._declare("st_output", "ptr @st_output(ptr, i64)")
+        found = self.here.put(f"call ptr @st_output(ptr %call, i64 {position})")
+        size = product((*buffer.dims, buffer.dtype.itemsize))
+        self._fail_unless(self.here.put(f"icmp ne ptr {found}, null"), str(OUT_OF_MEMORY), (size,))
+        self.pointers[storage(buffer)] = found
+
+    def _read(self, symbol: Scalar, buffer: Buffer) -> None:
+        kind = buffer.dtype
+        memory = "i8" if kind is dtypes.bool_ else typed(kind, 1)
+        value = self.here.put(f"load {memory}, ptr {self.pointer(buffer)}, align 1")
+        if kind.itemsize < 8 and kind.kind in "iub":
+            extend = "sext" if kind.kind == "i" else "zext"
+            value = self.here.put(f"{extend} {memory} {value} to i64")
+        elif kind.kind not in "iu":
+            raise InternalError(f"a size cannot be {kind}")
+        self.known[symbol] = Value((value,), False, 0)
+
+    def _copy(self, target: Buffer, source: Buffer) -> None:
+        size = self.size(product((*source.dims, source.dtype.itemsize)))
+        self._declare("llvm.memcpy.p0.p0.i64", "void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)")
+        self.here.do(
+            f"call void @llvm.memcpy.p0.p0.i64(ptr {self.pointer(target)}, ptr {self.pointer(source)}, i64 {size}, i1 false)"
+        )
+
+    # Kernels ----------------------------------------------------------------------------------------------------
+
+    def _launch(self, step: Launch) -> None:
+        name = next(self.kernels)
+        self._declare(name, f"i64 @{name}(i64, i64, ptr)")
+        words = [self.pointer(b) for b in step.buffers], [self.size(p) for p in step.parameters]
+        count = len(words[0]) + len(words[1])
+        self.blocks += 1
+        number = self.blocks
+        args = f"%args{number}"
+        self.stack.append(f"  {args} = alloca [{max(count, 1)} x i64], align 16")
+        for position, (kind, word) in enumerate([*(("ptr", w) for w in words[0]), *(("i64", w) for w in words[1])]):
+            slot = self.here.put(f"getelementptr inbounds i64, ptr {args}, i64 {position}")
+            self.here.do(f"store {kind} {word}, ptr {slot}, align 8")
+        extent = self.size(step.extent)
+        if step.kernel.parallel_loop is None or extent == "1":
+            status = self.here.put(f"call i64 @{name}(i64 0, i64 {extent}, ptr {args})")
+        else:
+            status = self._parallel(name, args, extent, step.grain, number)
+        if step.messages:
+            code = "0"
+            for position, message in enumerate(step.messages):
+                hit = self.here.put(f"icmp eq i64 {status}, {position + 1}")
+                code = self.here.put(f"select i1 {hit}, i64 {self.status[message]}, i64 {code}")
+            self._fail_unless(self.here.put(f"icmp eq i64 {status}, 0"), code)
+
+    def _parallel(self, name: str, args: str, extent: str, grain: Dim, number: int) -> str:
+        """Run on several threads where there is work for two; the call itself is cheaper for less."""
+        self._declare("st_parallel_for", "i64 @st_parallel_for(ptr, ptr, i64, i64)")
+        least = self.size(grain)
+        twice = self.size(as_int(grain) * 2)
+        large = self.here.put(f"icmp sge i64 {extent}, {twice}")
+        many, one, done = f"many{number}", f"one{number}", f"done{number}"
+        self.here.jump(f"br i1 {large}, label %{many}, label %{one}", many)
+        shared = self.here.put(f"call i64 @st_parallel_for(ptr @{name}, ptr {args}, i64 {extent}, i64 {least})")
+        self.here.jump(f"br label %{done}", one)
+        alone = self.here.put(f"call i64 @{name}(i64 0, i64 {extent}, ptr {args})")
+        self.here.jump(f"br label %{done}", done)
+        return self.here.put(f"phi i64 [ {shared}, %{many} ], [ {alone}, %{one} ]")
+
+    # Matrix products --------------------------------------------------------------------------------------------
+
+    def _gemm(self, step: Gemm) -> None:
+        kind = step.out.buffer.dtype
+        letter = _GEMM.get(kind.name)
+        if letter is None:
+            raise BackendError(f"BLAS has no matrix product of {kind}")
+        m, n, k = (self.size(s) for s in (step.m, step.n, step.k))
+        batch = self.size(step.batch)
+        if batch == "1":
+            self._one_gemm(step, letter, m, n, k, "0")
+            return
+        self.blocks += 1
+        head, body, done = f"batch{self.blocks}", f"product{self.blocks}", f"batched{self.blocks}"
+        position = f"%position{self.blocks}"
+        self._sizes_of(step)
+        before = self.here.label
+        self.here.jump(f"br label %{head}", head)
+        following = f"%following{self.blocks}"
+        self.here.do(f"{position} = phi i64 [ 0, %{before} ], [ {following}, %{body} ]")
+        more = self.here.put(f"icmp slt i64 {position}, {batch}")
+        self.here.jump(f"br i1 {more}, label %{body}, label %{done}", body)
+        self._one_gemm(step, letter, m, n, k, position)
+        self.here.do(f"{following} = add i64 {position}, 1")
+        self.here.jump(f"br label %{head}", done)
+
+    def _sizes_of(self, step: Gemm) -> None:
+        """Evaluate every size of a product where all later code can use it."""
+        for matrix, columns in ((step.a, step.k), (step.b, step.n), (step.out, step.n)):
+            self.size(matrix.offset)
+            self.size(matrix.batch_stride)
+            self.size(self._leading(matrix, columns))
+        self.size(self._leading(step.a, step.m))
+        self.size(self._leading(step.b, step.k))
+
+    def _leading(self, matrix: Matrix, columns: Dim) -> Dim:
+        """The leading dimension: BLAS wants it no less than the row it strides over, even of one row or none."""
+        step = matrix.row_stride if matrix.column_stride == 1 else matrix.column_stride
+        return scalar.as_dim(scalar.maximum(scalar.maximum(as_int(step), as_int(columns)), as_int(1)))
+
+    def _one_gemm(self, step: Gemm, letter: str, m: str, n: str, k: str, position: str) -> None:
+        kind = step.out.buffer.dtype
+        real = typed(dtypes.real_of(kind), 1)
+        put = self.here.put
+        operands: list[str] = []
+        for matrix, rows, columns in ((step.a, step.m, step.k), (step.b, step.k, step.n)):
+            plain = matrix.column_stride == 1
+            order = _NO_TRANSPOSE if plain else _TRANSPOSE
+            leading = put(f"trunc i64 {self.size(self._leading(matrix, columns if plain else rows))} to i32")
+            operands += [str(order), self._start(matrix, position), leading]
+        target = self._start(step.out, position)
+        leading = put(f"trunc i64 {self.size(self._leading(step.out, step.n))} to i32")
+        sizes = [put(f"trunc i64 {s} to i32") for s in (m, n, k)]
+        if kind.is_complex:
+            alpha, beta = self._complex_factor(step.alpha, kind), self._complex_factor(step.beta, kind)
+            factor = "ptr"
+        else:
+            alpha, beta = literal(step.alpha, kind), literal(step.beta, kind)
+            factor = real
+        types = f"i32, i32, i32, i32, i32, i32, {factor}, ptr, i32, ptr, i32, {factor}, ptr, i32"
+        name = self._declare(f"cblas_{letter}gemm", f"void @cblas_{letter}gemm({types})")
+        ta, a, lda, tb, b, ldb = operands
+        self.here.do(
+            f"call void @{name}(i32 {_ROW_MAJOR}, i32 {ta}, i32 {tb}, i32 {sizes[0]}, i32 {sizes[1]}, i32 {sizes[2]}, "
+            f"{factor} {alpha}, ptr {a}, i32 {lda}, ptr {b}, i32 {ldb}, {factor} {beta}, ptr {target}, i32 {leading})"
+        )
+
+    def _start(self, matrix: Matrix, position: str) -> str:
+        """The address of the first element of matrix number ``position`` of a batch."""
+        kind = matrix.buffer.dtype
+        offset = self.size(matrix.offset)
+        if position != "0" and matrix.batch_stride != 0:
+            moved = self.here.put(f"mul i64 {position}, {self.size(matrix.batch_stride)}")
+            offset = self.here.put(f"add i64 {offset}, {moved}")
+        base = self.pointer(matrix.buffer)
+        if offset == "0":
+            return base
+        return self.here.put(f"getelementptr inbounds [{kind.itemsize} x i8], ptr {base}, i64 {offset}")
+
+    def _complex_factor(self, value: float, kind: dtypes.DType) -> str:
+        real = dtypes.real_of(kind)
+        t = typed(real, 1)
+        self.blocks += 1
+        place = f"%factor{self.blocks}"
+        self.stack.append(f"  {place} = alloca [2 x {t}], align 16")
+        self.here.do(f"store {t} {literal(value, real)}, ptr {place}, align 16")
+        second = self.here.put(f"getelementptr inbounds {t}, ptr {place}, i64 1")
+        self.here.do(f"store {t} {literal(0.0, real)}, ptr {second}, align {real.itemsize}")
+        return place
