@@ -16,6 +16,7 @@ from symtensor_codegen.errors import UserError
 from .collecting import no_collection
 from .graph import Constant, Tensor, ancestors, constant, no_recording, variable
 from .opdef import INPUT, OpDef
+from .shared import SharedVariable, shared
 from .types import TensorType
 
 
@@ -25,8 +26,8 @@ class PickleError(UserError, ValueError):
 
 SideData = dict[str, Any] | None
 
-# One operation: its record, where its inputs are in the list (leaves first), its parameters (None where there are
-# none), its source line, its side data.
+# One operation: its record, where its inputs are in the list (leaves first), its parameters (None where there
+# are none), its source line, its side data.
 Step = tuple[OpDef, tuple[int, ...], dict[str, Any] | None, str | None, SideData]
 
 
@@ -43,6 +44,10 @@ def reduce_tensor(tensor: Tensor) -> Any:
         return _load_input, (tensor.type, tensor.name, tensor.site, _side_data(tensor))
     if isinstance(tensor, Constant):
         return _load_constant, (tensor.data, tensor.name, tensor.site, _side_data(tensor))
+    if isinstance(tensor, SharedVariable):
+        # What refers back to the variable (its default update) comes as state, after the variable itself.
+        state = {**(_side_data(tensor) or {}), "default_update": tensor.default_update}
+        return _load_shared, (tensor.type, tensor.get_value(borrow=True), tensor.name, tensor.site), state
     if not tensor.inputs:
         raise TypeError(f"{type(tensor).__name__} {tensor} does not say how it is pickled")
     return _load_one, flatten([tensor])
@@ -109,6 +114,13 @@ def _load_constant(data: Any, name: str | None, site: str | None, side_data: Sid
     return node
 
 
+def _load_shared(kind: TensorType, value: Any, name: str | None, site: str | None) -> Tensor:
+    with no_recording():
+        node = shared(value, name, borrow=True, shape=kind.shape)
+    _restore(node, site, None)
+    return node
+
+
 def _side_data(node: Tensor) -> SideData:
     """Name of an operation, tag, and the user's own attributes; the compiler's begin with an underscore."""
     attributes = node.__dict__
@@ -122,7 +134,7 @@ def _side_data(node: Tensor) -> SideData:
     return found or None
 
 
-_FIELDS = frozenset(("op", "inputs", "params", "type", "dims", "data", "name"))
+_FIELDS = frozenset(("op", "inputs", "params", "type", "dims", "data", "name", "cell", "default_update"))
 _LEAST = 7  # attributes of every node: op, inputs, params, type, dims, name, _site
 
 

@@ -114,7 +114,8 @@ def _roots(obj: Any) -> list[Tensor]:
             found += _roots(list(outputs) if isinstance(outputs, Iterable) else [outputs])
         else:
             raise TypeError(
-                f"cannot print {type(part).__name__} {part!r}: it is neither an expression nor a compiled function"
+                f"cannot print {type(part).__name__} {part!r}: it is neither an expression nor a compiled "
+                "function"
             )
     return found
 

@@ -10,6 +10,8 @@ from symtensor.types import TensorType
 from symtensor_codegen import dtypes
 from symtensor_codegen.scalar import Scalar
 
+from .gradient_parts import zeros
+
 # What a gradient may be besides a tensor ----------------------------------------------------------------
 
 
@@ -32,7 +34,7 @@ class DisconnectedType(_MarkerType):
     def __repr__(self) -> str:
         return "DisconnectedType"
 
-    def __reduce__(self) -> object:
+    def __reduce__(self) -> tuple[Any, ...]:
         return DisconnectedType, ()
 
 
@@ -52,7 +54,7 @@ class NullType(_MarkerType):
     def __repr__(self) -> str:
         return f"NullType({self.why_null})"
 
-    def __reduce__(self) -> object:
+    def __reduce__(self) -> tuple[Any, ...]:
         return NullType, (self.why_null,)
 
 
@@ -82,9 +84,7 @@ def _copied(x: Any, **params: Any) -> Any:
 
 
 def _zero_gradient(g: Tensor, x: Tensor, out: Tensor) -> Gradients:
-    from .creation import zeros_like
-
-    return (zeros_like(g),)
+    return (zeros(g),)
 
 
 def _disconnected_gradient(g: Tensor, x: Tensor, out: Tensor) -> Gradients:
