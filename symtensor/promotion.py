@@ -1,6 +1,7 @@
 """Common element types of operands: NumPy 2's rule with weak Python numbers, or Theano's."""
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,8 @@ def common_type(
 ) -> DType:
     """The element type in which an operation on ``values`` (tensors, arrays, Python numbers) is computed.
 
-    ``integer="float"``: integers and bools count as floating point (NumPy's rule: int8 and bool as float16, int16 as
-    float32, wider ones as float64; Theano's: int8 as float32, others float64). ``"quotient"``: as float64; as floatX
+    ``integer="float"``: integers and bools count as floating point (NumPy's rule: each int8 or bool as float16,
+    int16 as float32, wider ones as float64; Theano's: their common type, int8 as float32, others float64). ``"quotient"``: as float64; as floatX
     under Theano's policy. ``arithmetic``: under Theano's policy bools count as int8.
 
     Raises:
@@ -28,6 +29,7 @@ def common_type(
     theano = config.cast_policy == "theano"
     common: DType | None = None
     weak: type[Any] | None = None
+    elements: list[DType] = []
     for value in values:
         if isinstance(value, Tensor):
             element = value.element
@@ -37,6 +39,7 @@ def common_type(
             continue
         else:
             element = literal_type(value) if theano else dtypes.of(np.asarray(value).dtype)
+        elements.append(element)
         common = element if common is None else dtypes.promote(common, element)
     if common is None:
         common = {bool: dtypes.bool_, int: dtypes.int64, float: _floatx(), complex: dtypes.complex128}[weak or float]
@@ -47,7 +50,9 @@ def common_type(
     if integer != "keep" and not common.is_inexact:
         if integer == "quotient":
             return _floatx() if theano else dtypes.float64
-        return float_of(common)
+        if theano or weak is not None or not elements:
+            return float_of(common)
+        return reduce(dtypes.promote, [float_of(element) for element in elements])
     return common
 
 
