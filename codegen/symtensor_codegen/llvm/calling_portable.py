@@ -11,21 +11,25 @@ import functools
 import itertools
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from symtensor_codegen.llvm.cells import Cell, conforming
+from symtensor_codegen.llvm.call_spec import (
+    IN_PLACE,
+    INTERRUPTED,
+    NOT_CONFORMING,
+    OUT_OF_MEMORY,
+    RETURN,
+    SWAP,
+    CallSpec,
+    FrameLayout,
+)
 
-if TYPE_CHECKING:
-    from symtensor_codegen.llvm.calling import CallSpec, FrameLayout
-
-__all__ = ["attach", "bind_call", "symbols"]
+__all__ = ["attach", "derive", "symbols"]
 
 T = TypeVar("T")
-_RETURN, _SWAP, _IN_PLACE = 0, 1, 2
-_OUT_OF_MEMORY, _INTERRUPTED, _NOT_CONFORMING = -1, -2, -3
 
 _updates = threading.RLock()
 """Calls that change shared variables run one at a time."""
@@ -125,8 +129,7 @@ def symbols() -> dict[str, int]:
     return addresses
 
 
-@functools.cache
-def bind_call(cls: type[T]) -> type[T]:
+def derive(cls: type[T]) -> type[T]:
     """A subclass of `cls` whose instances call what `attach` has given them."""
 
     def call(self: Any, /, *args: Any, **kwargs: Any) -> Any:
@@ -135,12 +138,12 @@ def bind_call(cls: type[T]) -> type[T]:
             raise TypeError(f"'{cls.__name__}' object has no program to call")
         return target(*args, **kwargs)
 
-    return type(cls.__name__, (cls,), {"__call__": call, "__module__": cls.__module__, "__doc__": cls.__doc__})
+    return type(
+        cls.__name__, (cls,), {"__call__": call, "__module__": cls.__module__, "__doc__": cls.__doc__}
+    )
 
 
-def attach(
-    function: object, spec: CallSpec, layout: FrameLayout, fail: Callable[..., BaseException]
-) -> None:
+def attach(function: object, spec: CallSpec, layout: FrameLayout, fail: Callable[..., BaseException]) -> None:
     """Make calls of `function`, an instance of a `bind_call` class, run `spec`."""
     program = _PROGRAM(spec.program)
 
@@ -149,8 +152,8 @@ def attach(
         if kwargs or not _conform(spec, args):
             arrays = spec.slow_path(*args, **kwargs)
             if not _conform(spec, arrays):
-                raise fail(_NOT_CONFORMING, 0, 0, 0, 0)
-        if any(output.kind != _RETURN for output in spec.outputs):
+                raise fail(NOT_CONFORMING, 0, 0, 0, 0)
+        if any(output.kind != RETURN for output in spec.outputs):
             with _updates:
                 return _finish(spec, _run(spec, layout, program, fail, arrays))
         return _finish(spec, _run(spec, layout, program, fail, arrays))
@@ -187,34 +190,30 @@ def _run(
         call.frame[at] = array.ctypes.data
         call.frame[at + 1 : at + 1 + array.ndim] = array.shape
     for output, at in zip(spec.outputs, layout.outputs, strict=True):
-        if output.kind == _IN_PLACE:
-            call.frame[at] = held[output.index].ctypes.data
+        if output.kind == IN_PLACE:
+            call.frame[at] = held[output.place].ctypes.data
     number = next(_numbers)
     _calls[number] = call
     try:
         status = int(program(int(call.frame.ctypes.data), number))
     finally:
         del _calls[number]
-    if status == _INTERRUPTED or (status and call.interrupt is not None):
+    if status == INTERRUPTED or (status and call.interrupt is not None):
         raise call.interrupt or KeyboardInterrupt
     if status:
         details = [int(word) for word in call.frame[layout.details :]]
-        if status == _OUT_OF_MEMORY:
+        if status == OUT_OF_MEMORY:
             details[0] = call.requested
         raise fail(status, *details)
     returned: dict[int, NDArray[Any]] = {}
     for output, result in zip(spec.outputs, call.results, strict=True):
-        if output.kind == _RETURN:
+        if output.kind == RETURN:
             assert result is not None
-            returned[output.index] = result
-        elif output.kind == _SWAP:
+            returned[output.place] = result
+        elif output.kind == SWAP:
             assert result is not None
-            _commit(spec.cells[output.index], result)
+            spec.cells[output.place].set(result)
     return [returned[position] for position in sorted(returned)]
-
-
-def _commit(cell: Cell, array: NDArray[Any]) -> None:
-    cell.set(conforming(array))
 
 
 def _finish(spec: CallSpec, results: list[NDArray[Any]]) -> Any:
