@@ -139,6 +139,19 @@ class Function:
         """The generated code: ``"kernels"`` (loop nests), ``"program"`` (host steps), ``"llvm"`` or ``"asm"``."""
         return str(self.compilation.native.source(language))
 
+    def explain(self) -> str:
+        """What each pass of the compiler did: a row per pass with nodes, milliseconds and the rules that fired."""
+        from .report import explanation
+
+        return explanation(self.compilation)
+
+    @property
+    def memory(self) -> str:
+        """The memory plan: each buffer of a call with its size and place."""
+        from .report import memory
+
+        return memory(self.compilation)
+
     @property
     def stages(self) -> Mapping[str, str]:
         """The graph after each pass of the compiler, as text."""

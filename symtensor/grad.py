@@ -68,7 +68,8 @@ def grad(
     known = {x: given_gradient("grad: known_grads", x, g) for x, g in (known_grads or {}).items()}
     if cost is not None:
         check_cost(cost)
-        known.setdefault(cost, constant(1, float_like(cost)))
+        if cost not in known:
+            known[stable(cost, [*variables, *constants, *known])] = constant(1, float_like(cost))
     elif not known:
         raise ValueError("grad: cost may be None only where known_grads gives gradients to start from")
     refuse_complex("grad", variables)
@@ -79,6 +80,13 @@ def grad(
     if add_names and cost is not None and cost.name:
         name_results(results, variables, cost.name)
     return shaped_as(wrt, results)
+
+
+def stable(cost: Tensor, keep: Sequence[Tensor]) -> Tensor:
+    """The cost with fragile forms replaced, so that its gradient is stable too; tensors in ``keep`` stay in it."""
+    from .rules import stabilise
+
+    return stabilise([cost], keep)[0]
 
 
 def Lop(

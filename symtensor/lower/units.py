@@ -187,6 +187,8 @@ class Units:
         assert row is not None and column is not None
         if row != 1 and column != 1:
             return None
+        if any(stride == 0 and size != 1 for stride, size in zip((row, column), dims[-2:], strict=True)):
+            return None  # BLAS reads no row twice
         start = scalar.substitute(offset, {i: as_int(0) for i in index})
         batch = strides[0] if len(dims) == 3 else 0
         assert batch is not None
@@ -226,6 +228,8 @@ class Units:
             weight[node] = node.op.cost + sum([weight[i] for i in sources])
             depth[node] = 1 + max([depth[i] for i in sources], default=0)
             inlined[node] = 1 + sum([inlined[i] for i in sources])
+            if _is_one_value(node):
+                weight[node] = 0  # computed once, before the loops of its users
             if self._is_unit(node, weight, depth, inlined):
                 self._add(node, weight[node])
                 weight[node] = depth[node] = inlined[node] = 0
@@ -320,8 +324,7 @@ class Units:
         return found
 
     def _compute(self, node: Tensor, index: Index) -> Scalar:
-        if node.op is CONSTANT and node.ndim == 0:
-            assert isinstance(node, Constant)
+        if isinstance(node, Constant) and node.data.size == 1:
             return scalar.const(node.data.item(), node.element)
         if is_leaf(node) or node.op.alias or node in self.of:
             return scalar.load(self.buffer(node), index)
@@ -441,6 +444,10 @@ def can_inline(op: OpDef) -> bool:
 
 
 INLINED = frozenset(("shape", "shaping", "index", "indexing", "creation", "join"))
+
+
+def _is_one_value(node: Tensor) -> bool:
+    return all(size == 1 for size in node.type.shape)
 
 
 def uses_library(node: Tensor) -> bool:

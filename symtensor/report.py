@@ -1,0 +1,76 @@
+"""What the compiler did, as text: ``f.explain()`` and ``f.memory``."""
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from symtensor_codegen.program import Allocate, AllocateOutput, Gemm, Launch, Place, Reserve
+from symtensor_codegen.scalar import product
+from symtensor_codegen.text import scalar_text
+
+from .graph import ancestors
+
+if TYPE_CHECKING:
+    from .pipeline import Compilation
+
+
+def table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """Rows under a header, in columns; numbers are aligned at the right."""
+    widths = [max(len(row[k]) for row in [header, *rows]) for k in range(len(header))]
+    lines = []
+    for row in [header, tuple("-" * w for w in widths), *rows]:
+        cells = [
+            cell.rjust(w) if cell[:1].isdigit() else cell.ljust(w) for cell, w in zip(row, widths, strict=True)
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def explanation(compilation: "Compilation") -> str:
+    """A row per pass (nodes, milliseconds, rules fired), then the kernels and how they were found."""
+    rows: list[tuple[str, ...]] = []
+    for stage in compilation.stages:
+        fired = Counter(firing.rule for firing in stage.log)
+        told = ", ".join(f"{rule} x{n}" if n > 1 else rule for rule, n in fired.most_common()) or "(unchanged)"
+        if stage.name == "graph":
+            told = "as written, with gradients"
+        rows.append((stage.name, str(len(ancestors(stage.outputs))), f"{stage.milliseconds:.2f}", told))
+    program, native = compilation.plan.program, compilation.native
+    launches = [s for s in program.steps if isinstance(s, Launch)]
+    products = sum(isinstance(s, Gemm) for s in program.steps)
+    times = compilation.milliseconds
+    rows.append(("lower", str(len(compilation.plan.units.list)), f"{times['lower']:.2f}",
+                 f"{len(launches)} kernels, {products} matrix products"))  # fmt: skip
+    rows.append(("native", str(len(launches)), f"{times['native']:.2f}",
+                 f"{native.compiled} kernels compiled, {native.hits} from the cache"))  # fmt: skip
+    kernels = [
+        (s.kernel.name, scalar_text(s.extent), ", ".join(b.name for b in s.buffers), s.kernel.note) for s in launches
+    ]
+    text = table(("pass", "nodes", "ms", "what happened"), rows)
+    if kernels:
+        text += "\n\n" + table(("kernel", "iterations", "buffers (written first)", "computes"), kernels)
+    return text
+
+
+def memory(compilation: "Compilation") -> str:
+    """The buffers of one call: outputs, places in the arena (reused where lifetimes allow), and updates in place."""
+    program = compilation.plan.program
+    rows: list[tuple[str, ...]] = []
+    arena = "0"
+    for step in program.steps:
+        if isinstance(step, Reserve):
+            arena = scalar_text(step.size)
+        elif isinstance(step, (Place, Allocate, AllocateOutput)):
+            buffer = step.buffer
+            where = {
+                Place: "arena at " + scalar_text(step.offset) if isinstance(step, Place) else "",
+                Allocate: "block of its own",
+                AllocateOutput: "output",
+            }[type(step)]
+            size = scalar_text(product((*buffer.dims, buffer.dtype.itemsize)))
+            rows.append((buffer.name, str(buffer.dtype), size, where))
+    for output in program.outputs:
+        if output.in_place:
+            buffer = output.buffer
+            size = scalar_text(product((*buffer.dims, buffer.dtype.itemsize)))
+            rows.append((buffer.name, str(buffer.dtype), size, "updated in place"))
+    return f"arena: {arena} bytes\n" + table(("buffer", "dtype", "bytes", "where"), rows)
