@@ -1,8 +1,10 @@
 """The operations. Importing this package fills the table of records, ``symtensor.opdef.OPS``."""
 
 from . import (
+    barriers,
     casting,
     complex_numbers,
+    creation,
     elementwise,
     elementwise_bits,
     elementwise_floats,
@@ -17,6 +19,7 @@ from . import (
 )
 
 __all__ = [
-    "casting", "complex_numbers", "elementwise", "elementwise_bits", "elementwise_floats", "elementwise_math",
-    "elementwise_smooth", "indexing", "linalg", "nnet", "nnet_losses", "reduction", "shaping",
+    "barriers", "casting", "complex_numbers", "creation", "elementwise", "elementwise_bits",
+    "elementwise_floats", "elementwise_math", "elementwise_smooth", "indexing", "linalg", "nnet",
+    "nnet_losses", "reduction", "shaping",
 ]  # fmt: skip
