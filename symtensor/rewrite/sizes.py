@@ -11,8 +11,10 @@ from symtensor_codegen import scalar
 from symtensor_codegen.errors import InternalError
 from symtensor_codegen.scalar import Dim, Scalar
 
-_WORDS: Final = {"add": "add", "sub": "sub", "mul": "mul", "floordiv": "floordiv", "mod": "mod",
-                 "minimum": "minimum", "maximum": "maximum", "neg": "neg"}  # fmt: skip
+_WORDS: Final = {
+    name: name for name in ("add", "sub", "mul", "floordiv", "mod", "minimum", "maximum", "neg", "abs",
+                            "eq", "lt", "le", "gt", "ge")
+} | {"ne": "neq", "select": "switch", "bit_and": "bitwise_and", "bit_or": "bitwise_or", "bit_not": "invert"}  # fmt: skip
 
 
 def sizes_as_tensors(dims: Sequence[Dim]) -> list[int | Tensor]:
@@ -40,14 +42,16 @@ def size_tensor(size: Scalar) -> Tensor:
 
 def _tensor_of(node: Scalar, arguments: list[Tensor]) -> Tensor:
     if node.op is scalar.const_op:
-        return constant(np.int64(node.param))
+        return constant(np.asarray(node.param, node.dtype.numpy))
+    if node.op is scalar.cast_op:
+        return OPS["cast"].make(arguments[0], dtype=node.dtype)
     if node.op is scalar.symbol_op:
         kind, tensor, *axis = node.param
         if kind == "dim":
             return OPS["dim"].make(tensor, axis=axis[0])
         if kind == "value":
             value: Tensor = tensor
-            return value if value.dtype == "int64" else OPS["cast"].make(value, dtype=node.dtype)
+            return value if value.element is node.dtype else OPS["cast"].make(value, dtype=node.dtype)
     word = _WORDS.get(node.op.name)
     if word is None:
         raise InternalError(f"the size {node!r} is not an expression over sizes of the graph")

@@ -3,13 +3,13 @@
 from symtensor.rewrite.conditions import inexact
 from symtensor.rewrite.pattern import Const, Hole
 from symtensor.rewrite.rules import Rows, ruleset
-from symtensor.rewrite.words import abs, cos, cosh, sqr
+from symtensor.rewrite.words import abs, cos, cosh, neg, sqr
 
 
 @ruleset
 def signs(x: Hole, y: Hole, c: Const) -> Rows:
     """Move minus signs outward and cancel them; rounding is symmetric, so this is exact."""
-    yield "neg_of_neg", -(-x), x
+    yield "neg_of_neg", neg(-x), x
     yield "neg_times", (-x) * y, -(x * y)
     yield "neg_divided", (-x) / y, -(x / y)
     yield "divided_by_neg", x / (-y), -(x / y)
