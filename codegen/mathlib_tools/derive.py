@@ -41,7 +41,7 @@ def fitted(
     """Minimax coefficients in each format, with the number of terms given for it."""
     table: Table = {}
     for mantissa, count in terms.items():
-        table[mantissa], worst = rounded_minimax(function, weight, low, high, range(count), BITS[mantissa])
+        table[mantissa], worst = rounded_minimax(function, weight, low, high, count, BITS[mantissa])
         sys.stderr.write(f"    {count} terms: 2^{math.log2(worst):.1f}\n")
     return {mantissa: tuple(values) for mantissa, values in table.items()}
 
@@ -73,7 +73,9 @@ def erfc_factor(mantissa: int, end: float, k: int, count: int) -> tuple[float, .
         return (x + k) * mp.erfc(x) * mp.exp(x * x)
 
     last = (mp.mpf(end) - k) / (mp.mpf(end) + k)
-    return fitted(factor, lambda t: 1 / factor(t), mp.mpf(-1), last, {mantissa: count})[mantissa]
+    first = rounded(factor(mp.mpf(0)), BITS[mantissa])
+    rest = fitted(lambda t: factor(t) - first, lambda t: 1 / factor(t), mp.mpf(-1), last, {mantissa: count})
+    return (float(first), *rest[mantissa])
 
 
 HALF_LN2 = mp.log(2) / 2 * mp.mpf("1.001")
@@ -117,7 +119,7 @@ SPECS: dict[str, tuple[str, Callable[[], Table]]] = {
         lambda: {23: (10.1, 3.0), 52: (27.4, 4.0)},
     ),
     "ERFC": (
-        "(x + k) exp(x^2) erfc(x) in t = (x - k) / (x + k) for 0 <= x <= ERFC_END",
+        "(x + k) exp(x^2) erfc(x) in t = (x - k) / (x + k) for 0 <= x <= ERFC_END; two constant terms",
         lambda: {m: erfc_factor(m, end, k, n) for m, end, k, n in ((23, 10.1, 3, 10), (52, 27.4, 4, 23))},
     ),
 }  # fmt: skip

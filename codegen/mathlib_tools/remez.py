@@ -1,8 +1,8 @@
 """Weighted minimax polynomials by the Remez exchange, in mpmath.
 
-The exchange follows E. Remez (1934) as told in J.-M. Muller, *Elementary Functions*, chapter 3. Coefficients are
-rounded to the target precision one by one, lowest power first, and the rest is fitted again after each, so that the
-rounding of the large coefficients is absorbed by the small ones.
+The exchange follows E. Remez (1934) as told in J.-M. Muller, *Elementary Functions*, chapter 3. Coefficients
+are rounded to the target precision one by one, lowest power first, and the others are fitted again after each,
+so that the rounding of the large coefficients is absorbed by the small ones.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,97 +22,93 @@ def rounded(value: Real, bits: int) -> Real:
     return mp.ldexp(mp.nint(mp.ldexp(mantissa, bits)), int(exponent) - bits)
 
 
-def _solve(points: list[Real], values: list[Real], weights: list[Real], powers: Sequence[int]) -> list[Real]:
-    """Coefficients with an equal alternating weighted error on the points, then that error."""
-    size = len(powers) + 1
-    matrix, right = mp.matrix(size, size), mp.matrix(size, 1)
-    for row, point in enumerate(points):
-        for column, power in enumerate(powers):
-            matrix[row, column] = point**power
-        matrix[row, size - 1] = (-1) ** row / weights[row]
-        right[row] = values[row]
-    return list(mp.lu_solve(matrix, right))
+class Samples:
+    """A function and its weight on a grid of Chebyshev points (24 a term), with the powers of the points."""
 
-
-def minimax(
-    function: Function, weight: Function, low: Real, high: Real, powers: Sequence[int], grid: int = 0
-) -> tuple[list[Real], Real]:
-    """The polynomial over ``powers`` of least maximal ``|weight * (function - polynomial)|`` on [low, high].
-
-    The maximum is searched on a grid of Chebyshev points (25 a coefficient), which never contains the midpoint.
-    Returns the coefficients and the maximal weighted error.
-    """
-    low, high = mp.mpf(low), mp.mpf(high)
-    size = len(powers) + 1
-    count = grid or 2 * (12 * size + 20)
-    points = [
-        (low + high) / 2 - (high - low) / 2 * mp.cos(mp.pi * (i + mp.mpf(1) / 2) / count)
-        for i in range(count)
-    ]
-    values = [function(p) for p in points]
-    weights = [weight(p) for p in points]
-    table = np.array([[p**k for k in powers] for p in points], dtype=object)
-    chosen = (
-        [round((count - 1) * (1 - float(mp.cos(mp.pi * i / (size - 1)))) / 2) for i in range(size)]
-        if size > 1
-        else [0]
-    )
-    chosen = sorted(set(chosen))
-    while len(chosen) < size:  # rounding may merge two of the first points
-        chosen = sorted({*chosen, next(i for i in range(count) if i not in chosen)})
-    coefficients: list[Real] = []
-    for _ in range(60):
-        solution = _solve(
-            [points[i] for i in chosen], [values[i] for i in chosen], [weights[i] for i in chosen], powers
-        )
-        coefficients, level = solution[:-1], abs(solution[-1])
-        errors = [
-            w * (v - s)
-            for w, v, s in zip(weights, values, table.dot(np.array(coefficients, dtype=object)), strict=True)
+    def __init__(self, function: Function, weight: Function, low: Real, high: Real, powers: Sequence[int]) -> None:
+        low, high = mp.mpf(low), mp.mpf(high)
+        count = 24 * len(powers) + 64
+        self.points = [
+            (low + high) / 2 - (high - low) / 2 * mp.cos(mp.pi * (i + mp.mpf(1) / 2) / count) for i in range(count)
         ]
-        extremes: list[int] = []
-        for i, error in enumerate(errors):
-            if extremes and (error > 0) == (errors[extremes[-1]] > 0):
-                if abs(error) > abs(errors[extremes[-1]]):
-                    extremes[-1] = i
-            else:
-                extremes.append(i)
-        while len(extremes) > size:
-            if len(extremes) == size + 1 or min(abs(errors[extremes[0]]), abs(errors[extremes[-1]])) == min(
-                abs(errors[i]) for i in extremes
-            ):
-                del extremes[0 if abs(errors[extremes[0]]) < abs(errors[extremes[-1]]) else -1]
-            else:  # drop the smallest inner extreme with its smaller neighbour, so that signs still alternate
-                at = min(range(1, len(extremes) - 1), key=lambda k: abs(errors[extremes[k]]))
-                other = at - 1 if abs(errors[extremes[at - 1]]) < abs(errors[extremes[at + 1]]) else at + 1
-                for k in sorted((at, other), reverse=True):
-                    del extremes[k]
-        worst = max(abs(e) for e in errors)
-        if len(extremes) < size or worst <= level * mp.mpf("1.002"):
-            return coefficients, worst
-        chosen = extremes
-    return coefficients, worst
+        self.powers = tuple(powers)
+        self.weights = np.array([weight(p) for p in self.points], dtype=object)
+        self.values = np.array([function(p) for p in self.points], dtype=object)
+        self.columns = np.array([[p**k for k in powers] for p in self.points], dtype=object)
+
+    def errors(self, coefficients: Sequence[Real]) -> list[Real]:
+        """The weighted error of a polynomial over all the powers, on the grid."""
+        return list(self.weights * (self.values - self.columns.dot(np.array(coefficients, dtype=object))))
+
+    def fit(self, fixed: Sequence[Real]) -> list[Real]:
+        """Coefficients whose first are ``fixed``, the others of nearly least maximal weighted error."""
+        held = len(fixed)
+        size = len(self.powers) - held + 1
+        values = self.values - (self.columns[:, :held].dot(np.array(fixed, dtype=object)) if held else 0)
+        count = len(self.points)
+        chosen = [round((count - 1) * (1 - float(mp.cos(mp.pi * i / (size - 1)))) / 2) for i in range(size)]
+        best: tuple[Real, list[Real]] | None = None
+        for _ in range(60):
+            *free, level = self._levelled(chosen, values, held)
+            errors = self.errors([*fixed, *free])
+            worst = max(abs(error) for error in errors)
+            if best is None or worst < best[0]:
+                best = worst, [*fixed, *free]
+            chosen = alternating(errors, size)
+            if len(chosen) < size or worst <= abs(level) * mp.mpf("1.002"):
+                break
+        assert best is not None
+        return best[1]
+
+    def _levelled(self, chosen: list[int], values: "np.ndarray[tuple[int], np.dtype[np.object_]]", held: int) -> list[Real]:
+        """Coefficients with an equal, alternating weighted error on the chosen points, then that error."""
+        size = len(chosen)
+        matrix, right = mp.matrix(size, size), mp.matrix(size, 1)
+        for row, at in enumerate(chosen):
+            for column in range(size - 1):
+                matrix[row, column] = self.columns[at, held + column]
+            matrix[row, size - 1] = (-1) ** row / self.weights[at]
+            right[row] = values[at]
+        return list(mp.lu_solve(matrix, right))
+
+
+def alternating(errors: Sequence[Real], size: int) -> list[int]:
+    """Positions of ``size`` large errors of alternating sign, fewer if there are not so many."""
+    found: list[int] = []
+    for at, error in enumerate(errors):
+        if found and (error > 0) == (errors[found[-1]] > 0):
+            if abs(error) > abs(errors[found[-1]]):
+                found[-1] = at
+        else:
+            found.append(at)
+    while len(found) > size:
+        sizes = [abs(errors[at]) for at in found]
+        if len(found) == size + 1 or min(sizes) in (sizes[0], sizes[-1]):
+            del found[0 if sizes[0] < sizes[-1] else -1]
+        else:  # the smallest goes with its smaller neighbour: signs still alternate
+            at = sizes.index(min(sizes))
+            other = at - 1 if sizes[at - 1] < sizes[at + 1] else at
+            del found[other : other + 2]
+    return found
+
+
+def minimax(function: Function, weight: Function, low: Real, high: Real, terms: int) -> tuple[list[Real], Real]:
+    """The polynomial of ``terms`` terms of least ``|weight * (function - polynomial)|``, and that error."""
+    samples = Samples(function, weight, low, high, range(terms))
+    coefficients = samples.fit(())
+    return coefficients, max(abs(error) for error in samples.errors(coefficients))
 
 
 def rounded_minimax(
-    function: Function, weight: Function, low: Real, high: Real, powers: Sequence[int], bits: int
+    function: Function, weight: Function, low: Real, high: Real, terms: int, bits: int
 ) -> tuple[list[float], float]:
-    """The minimax polynomial with coefficients of ``bits`` significant bits, and its maximal weighted error."""
-    fixed: list[Real] = []
-    powers = list(powers)
-    coefficients, worst = minimax(function, weight, low, high, powers)
-    for position in range(len(powers)):
-        fixed.append(rounded(coefficients[0], bits))
-        rest = powers[position + 1 :]
-
-        def remainder(t: Real) -> Real:
-            return function(t) - sum(c * t**k for c, k in zip(fixed, powers, strict=False))
-
-        if rest:
-            coefficients, worst = minimax(remainder, weight, low, high, rest)
-    points = [low + (high - low) * (i + mp.mpf(1) / 2) / 1000 for i in range(1000)]
-    worst = max(
-        abs(weight(t) * (function(t) - sum(c * t**k for c, k in zip(fixed, powers, strict=True))))
-        for t in points
-    )
-    return [float(c) for c in fixed], float(worst)
+    """As ``minimax``, with coefficients of ``bits`` significant bits."""
+    samples = Samples(function, weight, low, high, range(terms))
+    coefficients = samples.fit(())
+    for position in range(terms):
+        fixed = [*coefficients[:position], rounded(coefficients[position], bits)]
+        candidates = [[*fixed, *coefficients[position + 1 :]]]
+        if position + 1 < terms:
+            candidates.append(samples.fit(fixed))
+        coefficients = min(candidates, key=lambda c: max(abs(error) for error in samples.errors(c)))
+    return [float(c) for c in coefficients], float(max(abs(error) for error in samples.errors(coefficients)))

@@ -34,7 +34,8 @@ def erfc(x: Scalar) -> Scalar:
     reciprocal = f(1.0) / (a + f(k))
     t = (a - f(k)) * reciprocal
     residual = fma(-t, a, fma(t + f(1.0), f(-k), a))
-    factor = polynomial(fma(reciprocal, residual, t), table.ERFC[f.mantissa]) * reciprocal
+    first_term, *rest = table.ERFC[f.mantissa]
+    factor = (polynomial(fma(reciprocal, residual, t), rest) + f(first_term)) * reciprocal
     square, error = two_product(a, a)
     shifted, _, head, tail = reduced(f, -square)
     tail = tail + error
