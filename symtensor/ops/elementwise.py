@@ -134,6 +134,8 @@ def _pow_gradient(g: Tensor, x: Tensor, y: Tensor, out: Tensor) -> Gradients:
             return g * (y * x), zeros(g)
         if exponent == 1:
             return g, zeros(g)
+        if exponent == 0:
+            return zeros(g), zeros(g)
         return g * (y * pow_(x, typed(exponent - 1, x))), zeros(g)
     by_y = switch(eq(x, 0), zeros(g), g * (out * log(x)))
     return g * (y * pow_(x, y - typed(1, y))), by_y

@@ -209,7 +209,7 @@ def hard_sigmoid(x: TensorLike) -> Tensor:
 
 
 def ultra_fast_sigmoid(x: TensorLike) -> Tensor:
-    """A sigmoid of rational and linear pieces, within 0.02 of the exact one (Theano's coefficients)."""
+    """A sigmoid of rational and linear pieces, within 0.03 of the exact one (Theano's coefficients)."""
     (x,) = promoted((x,), integer="float", name="ultra_fast_sigmoid")
     half = x * 0.5
     size = abs_(half)

@@ -14,12 +14,13 @@ from .nnet import log_softmax, softmax
 def _picked(logarithms: Tensor, labels: Tensor) -> Tensor:
     """The element of each row (of the last axis) that its label numbers."""
     from .creation import arange
-    from .indexing import take_along_axis
 
     if logarithms.ndim == 1:
         return logarithms[labels]
     if logarithms.ndim == 2:
         return logarithms[arange(logarithms.shape[0]), labels]
+    from .indexing import take_along_axis
+
     return take_along_axis(logarithms, labels.dimshuffle(*range(labels.ndim), "x"), -1)[..., 0]
 
 
