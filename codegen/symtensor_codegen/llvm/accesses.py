@@ -422,9 +422,9 @@ class Accesses(Evaluator):
             active = None if guard is None else self.guard_value(guard)
         if active is not None:
             bad = self.combine_values("and", dtypes.bool_, (bad, active))
-        old = self.register(register, bad.depth)
-        new = self.combine_values("or", dtypes.bool_, (old, bad))
-        self.levels[bad.depth].registers[register] = new._replace(depth=bad.depth)
+        depth = max(bad.depth, self.lanes.depth) if bad.vector and self.lanes is not None else bad.depth
+        new = self.combine_values("or", dtypes.bool_, (self.register(register, depth), bad._replace(depth=depth)))
+        self.levels[depth].registers[register] = new._replace(depth=depth)
 
 
 def flat_index(buffer: Buffer, index: tuple[Scalar, ...]) -> Scalar:

@@ -335,7 +335,10 @@ class KernelEmitter(Accesses):
             if skip:
                 outer.jump(f"br label %{after}", after)
         else:
-            outer.do(f"{counter}.next = add nuw nsw i64 {counter}, {step}")
+            # The step is hidden from LLVM: its loop strength reduction would take longer than all other passes
+            # together, and the addresses are written the way the processor takes them already.
+            hidden = outer.put(f'call i64 asm "", "=r,0"(i64 {counter})')
+            outer.do(f"{counter}.next = add nuw nsw i64 {hidden}, {step}")
             more = outer.put(f"icmp slt i64 {counter}.next, {end}")
             outer.jump(f"br i1 {more}, label %{begin}, label %{after}", after)
         final: dict[Register, Value] = {}
@@ -370,10 +373,7 @@ class KernelEmitter(Accesses):
         width, copies = loop.width, loop.unroll
         group = width * copies
         changes = self.changes(loop)
-        masked = width > 1 and self.target.vector_bits >= 512
-        if masked and copies == 1:
-            self._masked_loop(loop, start, end)
-            return
+        masked = width > 1 and self.target.vector_bits >= 512  # others take the rest one by one
         whole, rest_empty, main_empty = self._whole_groups(start, end, group)
         accumulators = {
             register: Value((_neutral(changes, register),) * copies, False, 0) for register in _carried(changes)
@@ -390,31 +390,19 @@ class KernelEmitter(Accesses):
         if masked and rest_empty is not True:
             lanes = Lanes(loop.index, index("lane", loop.extent), width, 1)
             accumulators = self._machine_loop(
-                loop, whole, end, width, accumulators, lanes, skip=rest_empty is None, masked=True
+                loop,
+                whole,
+                end,
+                width,
+                accumulators,
+                lanes,
+                skip=rest_empty is None,
+                once=copies == 1 or (rest_empty is False and int(end) - int(whole) <= width),
+                masked=True,
             )
         self._finish(changes, accumulators, width)
         if not masked and rest_empty is not True:
             self._serial_loop(loop, whole, end, skip=rest_empty is None)
-
-    def _masked_loop(self, loop: For, start: str, end: str) -> None:
-        """Every group under the mask of the lanes in range: smallest code, one compare a group."""
-        changes, width = self.changes(loop), loop.width
-        accumulators = {r: Value((_neutral(changes, r),), False, 0) for r in _carried(changes)}
-        self._as_vectors(accumulators, width)
-        known = int(end) if end.isdigit() and start == "0" else None
-        lanes = Lanes(loop.index, index("lane", loop.extent), width, 1)
-        accumulators = self._machine_loop(
-            loop,
-            start,
-            end,
-            width,
-            accumulators,
-            lanes,
-            skip=False,
-            once=known is not None and known <= width,
-            masked=known is None or known % width > 0,
-        )
-        self._finish(changes, accumulators, width)
 
     def _as_vectors(self, accumulators: dict[Register, Value], width: int) -> None:
         if width == 1:
