@@ -117,7 +117,9 @@ def dropped(n: Dim, count: Dim) -> Dim:
             if count >= 0 and taken.op is scalar.const_op and taken.param < 0:
                 return dropped(scalar.as_dim(inner.args[0]), count - taken.param)
     rest = scalar.as_dim(scalar.as_int(n) - scalar.as_int(count))
-    return max(rest, 0) if isinstance(rest, int) else scalar.maximum(rest, 0)
+    if isinstance(rest, int):
+        return max(rest, 0)
+    return rest if nonnegative(rest) else scalar.maximum(rest, 0)
 
 
 def _backward(n: Dim, start: Dim | None, stop: Dim | None, step: int) -> Stretch:

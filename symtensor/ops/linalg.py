@@ -367,6 +367,6 @@ def kron(a: TensorLike, b: TensorLike) -> Tensor:
 
 def trace(x: TensorLike, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
     """Sum of a diagonal."""
-    from .creation import diagonal
+    from .creation_diagonal import diagonal
 
     return sum_over(diagonal(x, offset, axis1, axis2), -1)
