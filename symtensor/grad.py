@@ -64,6 +64,7 @@ def grad(
     check_choice("grad", "return_disconnected", return_disconnected, ("zero", "None", "Disconnected"))
     check_choice("grad", "null_gradients", null_gradients, ("raise", "return"))
     variables = listed(wrt, "grad: wrt")
+    refuse_complex("grad", variables)
     constants = frozenset(listed(list(consider_constant or ()), "grad: consider_constant"))
     known = {x: given_gradient("grad: known_grads", x, g) for x, g in (known_grads or {}).items()}
     if cost is not None:
@@ -72,7 +73,6 @@ def grad(
             known[stable(cost, [*variables, *constants, *known])] = constant(1, float_like(cost))
     elif not known:
         raise ValueError("grad: cost may be None only where known_grads gives gradients to start from")
-    refuse_complex("grad", variables)
     flow = pull_back(known, variables, constants, fixed=True)
     results = results_of(
         "grad", known, variables, constants, flow, disconnected_inputs, return_disconnected, null_gradients
@@ -83,7 +83,7 @@ def grad(
 
 
 def stable(cost: Tensor, keep: Sequence[Tensor]) -> Tensor:
-    """The cost with fragile forms replaced, so that its gradient is stable too; tensors in ``keep`` stay in it."""
+    """The cost with fragile forms replaced, so that its gradient is stable too; ``keep`` stay in it."""
     from .rules import stabilise
 
     return stabilise([cost], keep)[0]
