@@ -5,6 +5,6 @@ from .pattern import Compute, Const, Hole, Param, Pattern, Rest, Word
 from .rules import Procedure, Row, Rows, RuleSet, check, ruleset
 
 __all__ = [
-    "Compute", "Const", "Firing", "Hole", "Param", "Pattern", "Procedure", "Rest", "RewriteResult", "Row", "RuleSet",
-    "Rows", "Word", "check", "rewrite", "ruleset",
+    "Compute", "Const", "Firing", "Hole", "Param", "Pattern", "Procedure", "Rest", "RewriteResult", "Row",
+    "RuleSet", "Rows", "Word", "check", "rewrite", "ruleset",
 ]  # fmt: skip

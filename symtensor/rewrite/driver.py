@@ -1,14 +1,13 @@
 """The driver: bring every node of a graph into the normal form of a rule set.
 
-Each node is visited once, after its inputs, by an explicit stack (any depth works). A node whose inputs changed is
-rebuilt; then the rules are tried, and where one applies, its result takes the node's place and is brought into
-normal form in turn, inner nodes first. Nodes are interned, so what was normalised once is never looked at again, and
-only what changed is revisited: the work is proportional to the nodes plus the firings.
+Each node is visited once, after its inputs, by an explicit stack (any depth works). A node whose inputs
+changed is rebuilt; then the rules are tried, and where one applies, its result takes the node's place and is
+brought into normal form in turn, inner nodes first. Nodes are interned, so what was normalised once is never
+looked at again, and only what changed is revisited: the work is proportional to the nodes plus the firings.
 """
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 from types import CodeType
@@ -24,13 +23,13 @@ FIRINGS_PER_NODE = 8  # a rule that fires more often than this for every node of
 FIRINGS_FREE = 256
 
 
-@dataclass(frozen=True, slots=True)
 class Firing:
-    """One application of a rule: its name, the operation it replaced, and where the user made it."""
+    """One application of a rule: its name, the operation it replaced, and where the user made that."""
 
-    rule: str
-    before: str
-    _site: tuple[CodeType, int] | None
+    __slots__ = ("_site", "before", "rule")
+
+    def __init__(self, rule: str, before: str, site: tuple[CodeType, int] | None) -> None:
+        self.rule, self.before, self._site = rule, before, site
 
     @property
     def site(self) -> str | None:
@@ -45,23 +44,23 @@ class Firing:
         return f"{self.rule}: {self.before}" + (f" ({self.site})" if self._site is not None else "")
 
 
-@dataclass(slots=True)
 class RewriteResult:
     """What a rewrite did.
 
     outputs: the new graph. log: the firings in order. tried: how often each rule was tried and did not apply.
-    seconds: time spent in each rule, hits and misses. stopped: rules that exceeded their budget. circular: rules
-    whose result contained what it replaced, and was refused. nodes: how many were visited.
+    seconds: time spent in each rule, hits and misses. stopped: rules that exceeded their budget. circular:
+    rules whose result contained what it replaced, and was refused. nodes: how many were visited.
     """
 
-    outputs: list[Tensor]
-    log: list[Firing] = field(default_factory=list)
-    tried: Counter[str] = field(default_factory=Counter)
-    seconds: dict[str, float] = field(default_factory=dict)
-    stopped: list[str] = field(default_factory=list)
-    circular: list[str] = field(default_factory=list)
-    nodes: int = 0
-    milliseconds: float = 0.0
+    def __init__(self) -> None:
+        self.outputs: list[Tensor] = []
+        self.log: list[Firing] = []
+        self.tried: Counter[str] = Counter()
+        self.seconds: dict[str, float] = {}
+        self.stopped: list[str] = []
+        self.circular: list[str] = []
+        self.nodes = 0
+        self.milliseconds = 0.0
 
     @property
     def counts(self) -> Counter[str]:
@@ -79,14 +78,14 @@ def rewrite(
 ) -> RewriteResult:
     """Bring ``outputs`` into the normal form of ``rules``.
 
-    fold: replace operations on constants by their value. merge: let ``a + b`` and ``b + a`` be one node. budget: how
-    often a rule may fire, for every node of the graph, before it is stopped.
+    fold: replace operations on constants by their value. merge: let ``a + b`` and ``b + a`` be one node.
+    budget: how often a rule may fire, for every node of the graph, before it is stopped.
 
-    The outputs keep their element types and ranks, and know at least the sizes they knew. Element values are the
-    same; a zero may change its sign where a rule says so.
+    The outputs keep their element types and ranks, and know at least the sizes they knew. Element values are
+    the same; a zero may change its sign where a rule says so.
     """
     start = perf_counter()
-    result = RewriteResult([])
+    result = RewriteResult()
     with no_recording():
         run = _Run(rules, result, fold, merge, budget)
         result.outputs = [run.normalise(output) for output in outputs]
@@ -176,12 +175,11 @@ class _Run:
             value = folded(node)
             if value is not None:
                 return self._record("constant_folding", node, value)
-        for candidate in self.rules.candidates(op, inputs):
-            name = candidate.name
+        for name, attempt in self.rules.candidates(op, inputs):
             if name in self.result.stopped:
                 continue
             start = perf_counter()
-            found = candidate.attempt(node)
+            found = attempt(node)
             after = None if found is None or found is node else conform(found, node)
             spent = self.result.seconds
             spent[name] = spent.get(name, 0.0) + perf_counter() - start

@@ -1,5 +1,6 @@
 """Constant folding, and giving a replacement the sizes of what it replaces."""
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ def folded(node: Tensor) -> Tensor | None:
     shape = node.type.shape
     if None in shape:
         return None
-    count = int(np.prod(shape, dtype=object)) if shape else 1  # type: ignore[arg-type]
+    count = prod([size for size in shape if size is not None])
     if count > FOLD_LIMIT or count > sum(i.data.size for i in node.inputs) + GROWTH_LIMIT:  # type: ignore[attr-defined]
         return None
     if node.op.name == "broadcast_to" and count > 1:

@@ -1,12 +1,12 @@
 """Examples of rows: tensors for the holes with which the left side exists and the condition holds.
 
-The checks of every row are derived from these: both sides are evaluated, the rows are applied to the left side.
+The checks of every row are derived from these: both sides are evaluated, the rows are applied to the left
+side.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import islice, product
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,8 +31,7 @@ PARAMS: dict[str, tuple[Any, ...]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Instance:
+class Instance(NamedTuple):
     """A row with tensors in its holes: both sides, built."""
 
     row: Row
@@ -62,7 +61,7 @@ def _instances(row: Row, tries: int) -> Iterator[Instance]:
                 if tried > tries:
                     return
                 chosen: dict[Hole | Param, Any] = dict(zip(params, values, strict=True))
-                chosen.update({rest: () for rest in rests})
+                chosen.update(dict.fromkeys(rests, ()))
                 for k, (hole, shape) in enumerate(zip(tensors, shapes, strict=True)):
                     kind = dtypes.bool_ if hole in conditions else element
                     if isinstance(hole, Const):
@@ -110,7 +109,9 @@ def _param_name(left: Pattern, param: Param) -> str:
     raise InternalError(f"{param.name} is not a parameter of {left!r}")
 
 
-def _built(row: Row, matcher: Matcher, chosen: dict[Hole | Param, Any], element: dtypes.DType) -> Instance | None:
+def _built(
+    row: Row, matcher: Matcher, chosen: dict[Hole | Param, Any], element: dtypes.DType
+) -> Instance | None:
     with no_recording():
         try:
             left = instantiate(row.left, chosen, element)

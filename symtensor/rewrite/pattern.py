@@ -1,23 +1,19 @@
 """Patterns: expressions over holes, in which both sides of a rule are written.
 
 They look like the expressions users write but are much lighter than tensors: no element type, no sizes, no
-interning, because a row holds for every type and rank. ``words`` has a constructor for every operation the rules
-speak of.
+interning, because a row holds for every type and rank. ``words`` has a constructor for every operation the
+rules speak of.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Union
+from typing import Any, Final
 
-Number = Union[int, float, bool]
-PatternLike = Union["Pattern", Number]
-Bindings = Mapping[
-    "Hole | Param", Any
-]  # what each hole stands for: a Tensor, a tuple of them, or a parameter
+Number = int | float | bool
 
-# Operations whose two operands may be exchanged: their rows match both orders, and their nodes merge in both.
+# Operations whose operands may be exchanged: rows match both orders, and nodes in both orders merge.
 COMMUTATIVE: Final = frozenset(
-    ("add", "mul", "eq", "neq", "maximum", "minimum", "fmax", "fmin", "bitwise_and", "bitwise_or", "bitwise_xor",
-     "logical_and", "logical_or", "logical_xor", "logaddexp", "logaddexp2", "hypot", "gcd", "lcm")
+    ("add", "mul", "eq", "neq", "maximum", "minimum", "fmax", "fmin", "bitwise_and", "bitwise_or",
+     "bitwise_xor", "logaddexp", "logaddexp2", "hypot", "gcd", "lcm")
 )  # fmt: skip
 
 
@@ -26,47 +22,50 @@ class Pattern:
 
     __slots__ = ()
 
-    def __add__(self, other: PatternLike) -> "Apply":
+    def __add__(self, other: "PatternLike") -> "Apply":
         return Apply("add", (self, lift(other)))
 
     def __radd__(self, other: Number) -> "Apply":
         return Apply("add", (lift(other), self))
 
-    def __sub__(self, other: PatternLike) -> "Apply":
+    def __sub__(self, other: "PatternLike") -> "Apply":
         return Apply("sub", (self, lift(other)))
 
     def __rsub__(self, other: Number) -> "Apply":
         return Apply("sub", (lift(other), self))
 
-    def __mul__(self, other: PatternLike) -> "Apply":
+    def __mul__(self, other: "PatternLike") -> "Apply":
         return Apply("mul", (self, lift(other)))
 
     def __rmul__(self, other: Number) -> "Apply":
         return Apply("mul", (lift(other), self))
 
-    def __truediv__(self, other: PatternLike) -> "Apply":
+    def __truediv__(self, other: "PatternLike") -> "Apply":
         return Apply("true_div", (self, lift(other)))
 
     def __rtruediv__(self, other: Number) -> "Apply":
         return Apply("true_div", (lift(other), self))
 
-    def __pow__(self, other: PatternLike) -> "Apply":
+    def __pow__(self, other: "PatternLike") -> "Apply":
         return Apply("pow", (self, lift(other)))
 
     def __neg__(self) -> "Apply":
         return Apply("neg", (self,))
 
-    def __gt__(self, other: PatternLike) -> "Apply":
+    def __gt__(self, other: "PatternLike") -> "Apply":
         return Apply("gt", (self, lift(other)))
 
-    def __ge__(self, other: PatternLike) -> "Apply":
+    def __ge__(self, other: "PatternLike") -> "Apply":
         return Apply("ge", (self, lift(other)))
 
-    def __lt__(self, other: PatternLike) -> "Apply":
+    def __lt__(self, other: "PatternLike") -> "Apply":
         return Apply("lt", (self, lift(other)))
 
-    def __le__(self, other: PatternLike) -> "Apply":
+    def __le__(self, other: "PatternLike") -> "Apply":
         return Apply("le", (self, lift(other)))
+
+
+PatternLike = Pattern | Number
 
 
 class Hole(Pattern):
@@ -103,6 +102,9 @@ class Param:
 
     def __repr__(self) -> str:
         return self.name
+
+
+Bindings = Mapping[Hole | Param, Any]  # what each hole stands for: a Tensor, several, or a parameter
 
 
 class Compute:
@@ -158,7 +160,8 @@ class Apply(Pattern):
 
 
 _INFIX: Final = {
-    "add": "+", "sub": "-", "mul": "*", "true_div": "/", "pow": "**", "gt": ">", "ge": ">=", "lt": "<", "le": "<=",
+    "add": "+", "sub": "-", "mul": "*", "true_div": "/", "pow": "**",
+    "gt": ">", "ge": ">=", "lt": "<", "le": "<=",
 }  # fmt: skip
 
 
@@ -171,6 +174,7 @@ class Word:
         self.name = name
 
     def __call__(self, *arguments: PatternLike, **params: Any) -> Apply:
+        """The pattern of this operation on ``arguments``."""
         return Apply(self.name, tuple([lift(a) for a in arguments]), params)
 
 

@@ -6,17 +6,15 @@ A rule set is written as a generator whose parameters are the holes::
     def stability(x: Hole, a: Param):
         \"\"\"Replace forms that lose precision or overflow by exact equivalents.\"\"\"
         yield "log_of_one_plus", log(1 + x), log1p(x)
-        yield "log_softmax", log(softmax(x, axis=a)), log_softmax(x, axis=a)
+        yield "log_softmax", log(softmax(x, axes=a)), log_softmax(x, axis=a)
 
-Nothing is built before the set is first used. Rows that cannot be said as patterns are procedures: functions from a
-node to its replacement or None, declared for the operations they look at.
+Nothing is built before the set is first used. Rows that cannot be said as patterns are procedures: functions
+from a node to its replacement or None, declared for the operations they look at.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import permutations, product
-from typing import Any, Union
 
 from symtensor.graph import Tensor
 from symtensor.opdef import CONSTANT, OPS, OpDef
@@ -26,35 +24,36 @@ from .conditions import Condition
 from .match import Matcher
 from .pattern import COMMUTATIVE, Apply, Const, Hole, Literal, Param, Pattern, PatternLike, Rest, holes, lift
 
-RowTuple = Union[
-    tuple[str, Apply, PatternLike],
-    tuple[str, Apply, PatternLike, Condition],
-]
+RowTuple = tuple[str, Apply, PatternLike] | tuple[str, Apply, PatternLike, Condition]
 Rows = Iterator[RowTuple]
+Attempt = Callable[[Tensor], Tensor | None]
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class Row:
     """One rule: ``left`` becomes ``right`` where ``condition`` holds."""
 
-    name: str
-    left: Apply
-    right: Pattern
-    condition: Condition | None
+    __slots__ = ("condition", "left", "name", "right")
+
+    def __init__(self, name: str, left: Apply, right: Pattern, condition: Condition | None) -> None:
+        self.name, self.left, self.right, self.condition = name, left, right, condition
+
+    def __repr__(self) -> str:
+        return f"{self.name}: {self.left!r} -> {self.right!r}"
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class Procedure:
     """A rule that no row can say: a function from a node to its replacement, or None.
 
-    It is tried on nodes whose operation, or category of operations, is one of ``roots``, and where ``inputs`` names
-    operations, at least one of whose inputs is one of them.
+    It is tried on nodes whose operation, or category of operations, is one of ``roots``, and where ``inputs``
+    names operations, at least one of whose inputs is one of them.
     """
 
-    name: str
-    function: Callable[[Tensor], Tensor | None]
-    roots: tuple[str, ...]
-    inputs: frozenset[str]
+    __slots__ = ("function", "inputs", "name", "roots")
+
+    def __init__(
+        self, name: str, function: Attempt, roots: tuple[str, ...], inputs: frozenset[str] = frozenset()
+    ) -> None:
+        self.name, self.function, self.roots, self.inputs = name, function, roots, inputs
 
     @property
     def doc(self) -> str:
@@ -62,12 +61,7 @@ class Procedure:
         return (self.function.__doc__ or "").strip().split("\n")[0]
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Candidate:
-    """A rule to try on a node: its name and a function giving the replacement or None."""
-
-    name: str
-    attempt: Callable[[Tensor], Tensor | None]
+Candidate = tuple[str, Attempt]  # a rule to try on a node: its name, and what gives the replacement or None
 
 
 class RuleSet:
@@ -92,12 +86,10 @@ class RuleSet:
     def __repr__(self) -> str:
         return f"RuleSet({self.name})"
 
-    def procedure(
-        self, *roots: str, name: str, inputs: Sequence[str] = ()
-    ) -> Callable[[Callable[[Tensor], Tensor | None]], Any]:
+    def procedure(self, *roots: str, name: str, inputs: Sequence[str] = ()) -> Callable[[Attempt], Attempt]:
         """Add a procedure, tried after the rows on the nodes that ``roots`` and ``inputs`` describe."""
 
-        def register(function: Callable[[Tensor], Tensor | None]) -> Callable[[Tensor], Tensor | None]:
+        def register(function: Attempt) -> Attempt:
             self._procedures.append(Procedure(name, function, roots, frozenset(inputs)))
             return function
 
@@ -157,11 +149,11 @@ class RuleSet:
                 arguments = [row.left.arguments[k] for k in order]
                 if _could_match(arguments, children):
                     for matcher in self._compiled(row, order):
-                        yield Candidate(row.name, matcher)
+                        yield row.name, matcher
         table = self._procedures_by_root
         for procedure in (*table.get(op.name, ()), *table.get(op.category, ())):
             if not procedure.inputs or any(child.name in procedure.inputs for child in children):
-                yield Candidate(procedure.name, procedure.function)
+                yield procedure.name, procedure.function
 
     def _compiled(self, row: Row, order: tuple[int, ...]) -> list[Matcher]:
         found = self._matchers.get((row, order))
@@ -217,12 +209,14 @@ def check(rules: RuleSet) -> None:
     """Verify what can be verified without running a row.
 
     Raises:
-        InternalError: a row or procedure names an operation that does not exist, or the right side of a row has a
+        InternalError: a row or procedure names an operation that does not exist, or the right side of a row
+        has a
             hole that the left side does not bind, or two rules have one name.
     """
     seen: set[str] = set()
     known = {*OPS, *[op.category for op in OPS.values()]}
-    for rule in (*rules.rows, *rules.procedures):
+    both: list[Row | Procedure] = [*rules.rows, *rules.procedures]
+    for rule in both:
         if rule.name in seen:
             raise InternalError(f"{rules.name}: two rules are called {rule.name}")
         seen.add(rule.name)

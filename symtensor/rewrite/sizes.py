@@ -12,9 +12,10 @@ from symtensor_codegen.errors import InternalError
 from symtensor_codegen.scalar import Dim, Scalar
 
 _WORDS: Final = {
-    name: name for name in ("add", "sub", "mul", "floordiv", "mod", "minimum", "maximum", "neg", "abs",
-                            "eq", "lt", "le", "gt", "ge")
-} | {"ne": "neq", "select": "switch", "bit_and": "bitwise_and", "bit_or": "bitwise_or", "bit_not": "invert"}  # fmt: skip
+    "add": "add", "sub": "sub", "mul": "mul", "floordiv": "floordiv", "mod": "mod", "neg": "neg",
+    "abs": "abs", "minimum": "minimum", "maximum": "maximum", "eq": "eq", "ne": "neq", "lt": "lt", "le": "le",
+    "gt": "gt", "ge": "ge", "select": "switch", "bit_and": "bitwise_and", "bit_or": "bitwise_or", "bit_not": "invert",
+}  # fmt: skip
 
 
 def sizes_as_tensors(dims: Sequence[Dim]) -> list[int | Tensor]:

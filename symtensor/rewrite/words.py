@@ -1,4 +1,4 @@
-"""Constructors of patterns, one for each operation that rows speak of. (+ - * / ** and comparisons are operators.)"""
+"""Constructors of patterns, one for each operation that rows speak of and that is no operator."""
 
 from typing import Final
 

@@ -1,7 +1,7 @@
 """One spelling for each expression: neutral elements, repeated operands, powers, constants of integer chains.
 
-Floating-point rows keep NaN and infinity: ``x * 0`` and ``x - x`` stay. The one liberty, which Theano takes too, is
-``x + 0``: it becomes ``x``, though -0.0 + 0.0 is +0.0.
+Floating-point rows keep NaN and infinity: ``x * 0`` and ``x - x`` stay. The one liberty, which Theano takes
+too, is ``x + 0``: it becomes ``x``, though -0.0 + 0.0 is +0.0.
 """
 
 import math

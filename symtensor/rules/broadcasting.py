@@ -36,7 +36,7 @@ elementwise_broadcasts = RuleSet(
 
 @elementwise_broadcasts.procedure("elementwise", name="broadcast_operand", inputs=("broadcast_to",))
 def _broadcast_operand(node: Tensor) -> Tensor | None:
-    """f(x, broadcast(y)) becomes f(x, y) where x gives the sizes; f(broadcast(x), ...) becomes broadcast(f(x, ...))."""
+    """f(x, broadcast(y)) becomes f(x, y) where x gives the sizes, else broadcast(f(x, y))."""
     inputs = node.inputs
     sources = [i.inputs[0] if i.op.name == "broadcast_to" else i for i in inputs]
     if all(s is i for s, i in zip(sources, inputs, strict=True)):

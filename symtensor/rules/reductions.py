@@ -5,7 +5,7 @@ import numpy as np
 from symtensor.graph import Tensor, constant
 from symtensor.opdef import OPS
 from symtensor.rewrite.conditions import one_element, uniform, when
-from symtensor.rewrite.pattern import Apply, Compute, Hole, Param, Pattern, Word
+from symtensor.rewrite.pattern import Compute, Hole, Param
 from symtensor.rewrite.rules import Rows, RuleSet, ruleset
 from symtensor.rewrite.sizes import sizes_as_tensors
 from symtensor.rewrite.words import all, any, dimshuffle, max, min, sum

@@ -8,7 +8,7 @@ from symtensor.rewrite.conditions import when
 from symtensor.rewrite.pattern import Compute, Hole, Param, Rest
 from symtensor.rewrite.rules import Rows, RuleSet, ruleset
 from symtensor.rewrite.sizes import size_tensor
-from symtensor.rewrite.words import dimshuffle, reshape
+from symtensor.rewrite.words import dimshuffle, dot, reshape
 
 Order = tuple[int | str, ...]
 
@@ -33,12 +33,17 @@ def _keeps_order(order: Order) -> bool:
 
 
 @ruleset
-def layout(x: Hole, r: Rest, s: Rest, o: Param, q: Param, a: Param, b: Param) -> Rows:
+def chains(x: Hole, r: Rest, s: Rest, o: Param, q: Param, a: Param, b: Param) -> Rows:
     """Cancel and join dimshuffles and reshapes."""
     yield "dimshuffle_nothing", dimshuffle(x, order=o), x, when("o changes nothing", _nothing, x, o)
     composed = Compute(_compose, o, q)
     yield "dimshuffle_twice", dimshuffle(dimshuffle(x, order=o), order=q), dimshuffle(x, order=composed)
-    yield "reshape_nothing", reshape(x, r, shape=a), x, when("the sizes are those of x", _keeps_sizes, x, r, a)
+    yield (
+        "reshape_nothing",
+        reshape(x, r, shape=a),
+        x,
+        when("the sizes are those of x", _keeps_sizes, x, r, a),
+    )
     yield "reshape_twice", reshape(reshape(x, r, shape=a), s, shape=b), reshape(x, s, shape=b)
     ones = when("o only inserts or drops axes of size 1", _keeps_order, o)
     yield "reshape_of_dimshuffle", reshape(dimshuffle(x, order=o), r, shape=a), reshape(x, r, shape=a), ones
@@ -54,7 +59,9 @@ def _size_of_result(node: Tensor) -> Tensor | None:
     return constant(np.int64(size)) if isinstance(size, int) else size_tensor(size)
 
 
-views_of_repeated = RuleSet("views_of_repeated", "Views of one repeated element are that element, repeated otherwise.")
+views_of_repeated = RuleSet(
+    "views_of_repeated", "Views of one repeated element are that element, repeated otherwise."
+)
 
 
 @views_of_repeated.procedure(
@@ -66,3 +73,14 @@ def _view_of_repeated(node: Tensor) -> Tensor | None:
     if node.inputs[0].op is CONSTANT or source.ndim or node.ndim == 0:
         return None
     return source
+
+
+@ruleset
+def transposed_products(x: Hole, y: Hole) -> Rows:
+    """Products of transposes whose result is transposed back."""
+    swap = (1, 0)
+    yield (
+        "transposed_product",
+        dimshuffle(dot(dimshuffle(x, order=swap), dimshuffle(y, order=swap)), order=swap),
+        dot(y, x),
+    )
