@@ -120,14 +120,14 @@ def spec(
 
 
 def add_spec(**options: Any) -> CallSpec:
-    """out = x + y for two vectors."""
+    """Out = x + y for two vectors."""
     text = ADD.format(a=0, b=2, o=4, d=6, make=_MAKE_NEW)
     vector = InputSpec(FLOAT, (None,))
     return spec(text, (vector, vector), (), (OutputSpec(FLOAT, 1, RETURN, 0),), **options)
 
 
 def accumulate_spec(cell: Cell, kind: Any, **options: Any) -> CallSpec:
-    """cell += x; returns nothing. `kind` is SWAP or IN_PLACE."""
+    """Cell += x; returns nothing. `kind` is SWAP or IN_PLACE."""
     make = _MAKE_NEW if kind == calling.SWAP else _MAKE_IN_PLACE
     text = ADD.format(a=0, b=2, o=4, d=6, make=make)
     options = {"result": "none", **options}

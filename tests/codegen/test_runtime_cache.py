@@ -5,6 +5,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -93,11 +94,11 @@ def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import builtins
 
     plain_open = builtins.open
-    monkeypatch.setattr(
-        builtins,
-        "open",
-        lambda path, mode="r", *rest: plain_open("/dev/full", "wb") if "x" in mode else plain_open(path, mode),
-    )
+
+    def full(path: str, mode: str = "r") -> Any:
+        return plain_open("/dev/full", "wb") if "x" in mode else plain_open(path, mode)
+
+    monkeypatch.setattr(builtins, "open", full)
     store = Store(str(tmp_path))
     with pytest.warns(CacheWarning, match="No space left"):
         store.put(KEY, b"code" * 10_000)

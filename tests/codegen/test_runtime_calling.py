@@ -52,7 +52,7 @@ define i64 @program(ptr %f, ptr %call) nounwind {
 }
 """
 SCRATCH = """
-; Writes its number to the first and last byte of 8 scratch blocks, checks them, returns 0, or 9 when they overlap.
+; Writes its number to both ends of 8 scratch blocks and checks them: 0, or 9 when they overlap.
 define i64 @program(ptr %f, ptr %call) nounwind {
 entry:
   %blocks = alloca [8 x ptr]
@@ -366,7 +366,7 @@ def test_functions_are_collected(portable: bool) -> None:
         def convert(self, *args: Any) -> Any:
             raise TypeError
 
-    function = bind_call(Holder)()
+    function: Any = bind_call(Holder)()
     attach(function, add_spec(slow_path=function.convert))
     gone = weakref.ref(function)
     assert function(np.ones(1), np.ones(1)) == 2
@@ -389,7 +389,7 @@ def test_bound_classes(portable: bool) -> None:
 
     bound = bind_call(Base)
     assert bind_call(Base) is bound
-    function = bound("one")
+    function: Any = bound("one")
     with pytest.raises(TypeError):
         function(1)
     attach(function, add_spec())

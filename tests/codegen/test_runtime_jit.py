@@ -13,7 +13,7 @@ import pytest
 from symtensor_codegen.errors import InternalError
 from symtensor_codegen.llvm import jit, loader
 
-# Every kind of reference that generated code makes: constants, globals, calls near and far, C library, tables.
+# Every kind of reference that generated code makes: constants, globals, calls near and far, jump tables.
 TEXT = """
 @counter = global i64 5
 @table = internal constant [4 x i64] [i64 10, i64 20, i64 30, i64 40]
@@ -70,7 +70,8 @@ define i64 @copy(i64 %n) nounwind {
 }
 define i64 @choose(i64 %k) nounwind {
 entry:
-  switch i64 %k, label %other [ i64 0, label %a i64 1, label %b i64 2, label %c i64 3, label %d i64 4, label %e ]
+  switch i64 %k, label %other [ i64 0, label %a i64 1, label %b i64 2, label %c
+                                i64 3, label %d i64 4, label %e ]
 a:
   ret i64 100
 b:
@@ -152,7 +153,8 @@ def test_errors() -> None:
             " br label %b\nb:\n ret i64 %x\n}"
         )
     jit.verify(TEXT)
-    code = jit.compile_ir("declare i64 @nowhere()\ndefine i64 @f() {\n %x = call i64 @nowhere()\n ret i64 %x\n}")
+    needy = "declare i64 @nowhere()\ndefine i64 @f() {\n %x = call i64 @nowhere()\n ret i64 %x\n}"
+    code = jit.compile_ir(needy)
     with pytest.raises(InternalError, match="nowhere"):
         jit.load(code, {}, ["f"])
     with pytest.raises(InternalError, match=r"does not (define|link)"):

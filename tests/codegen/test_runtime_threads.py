@@ -167,7 +167,7 @@ def test_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def multiply(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """a @ b by the BLAS that programs use."""
+    """A @ b by the BLAS that programs use."""
     integer, double, pointer = ctypes.c_int, ctypes.c_double, ctypes.c_void_p
     kinds = [integer] * 6 + [double, pointer, integer, pointer, integer, double, pointer, integer]
     gemm = ctypes.CFUNCTYPE(None, *kinds)(libraries.blas_symbols()["cblas_dgemm"])

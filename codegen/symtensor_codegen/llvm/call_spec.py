@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from symtensor_codegen.errors import InternalError
 from symtensor_codegen.llvm.cells import Cell
 
-RETURN, SWAP, IN_PLACE = 0, 1, 2
+RETURN: Final = 0
+SWAP: Final = 1
+IN_PLACE: Final = 2
 OUT_OF_MEMORY = -1
 INTERRUPTED = -2
 NOT_CONFORMING = -3

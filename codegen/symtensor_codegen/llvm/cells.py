@@ -11,7 +11,7 @@ __all__ = ["Cell"]
 
 
 class Cell:
-    """Holds the current array of a shared variable: C-contiguous, aligned, writeable, of fixed dtype and rank.
+    """Holds the current array of a shared variable: C-contiguous, aligned, writeable, fixed dtype and rank.
 
     Native code reads and replaces the array in the slot `_array`, so nothing else may be put there.
     """

@@ -1,9 +1,9 @@
 """Loads object code into memory without LLVM: ELF relocatable files for x86-64 Linux.
 
-Loading LLVM takes 60 ms; putting a cached object where the processor can run it takes 0.1 ms. The file is what
-`jit.compile_ir` writes: position-independent, small code model, no thread-local data, no unwinding tables.
-Code, constants and the table of outside addresses share one read-only executable mapping; writable globals
-have pages of their own.
+Loading LLVM takes 60 ms; putting a cached object where the processor can run it takes 0.1 ms. The file is
+what `jit.compile_ir` writes: position-independent, small code model, no thread-local data, no unwinding
+tables. Code, constants and the table of outside addresses share one read-only executable mapping; writable
+globals have pages of their own.
 """
 
 from __future__ import annotations
@@ -199,7 +199,7 @@ def _exported(found: dict[str, int], name: str) -> int:
 
 
 class _Outside:
-    """Addresses beyond the reach of 32-bit offsets, each in an entry that can be loaded from and jumped to."""
+    """Addresses out of reach of 32-bit offsets, each in an entry that can be loaded from and jumped to."""
 
     def __init__(self, view: memoryview, base: int, start: int) -> None:
         self._view, self._base, self._next = view, base, start

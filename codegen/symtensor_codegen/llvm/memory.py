@@ -1,7 +1,7 @@
 """The memory behind large results and scratch space: what is kept for reuse, and how to give it back.
 
-Results of 1 MB and more live in blocks of our own (`symtensor_codegen.llvm.memory_ir`), attached to their arrays
-through NumPy's memory handlers (NEP 49): such an array owns its data and frees it like any other.
+Results of 1 MB and more live in blocks of our own (`symtensor_codegen.llvm.memory_ir`), attached to their
+arrays through NumPy's memory handlers (NEP 49): such an array owns its data and frees it like any other.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def info() -> MemoryInfo:
 
 
 def set_limit(limit: int) -> None:
-    """Keep at most `limit` bytes of free blocks (default: an eighth of the machine's memory, at most 2 GB)."""
+    """Keep at most `limit` bytes of free blocks (default: an eighth of the memory, at most 2 GB)."""
     if limit < 0:
         raise UserError(f"the memory limit must not be negative, got {limit}")
     runtime = native.runtime()

@@ -38,7 +38,7 @@ def text(system: str) -> str:
 
 
 _TEXT = r"""
-; ---- memory blocks -----------------------------------------------------------------------------------------
+; ---- memory blocks -------------------------------------------------------------------------------
 ; Header, in bytes before the data: -64 what malloc or mmap returned, -56 mapped bytes (0: malloc),
 ; -48 link, -40 size class, -32 usable bytes.
 @memory_lock = internal global i32 0
@@ -255,7 +255,7 @@ define void @st_memory_forked() nounwind {
   ret void
 }
 
-; ---- the four functions of NumPy's memory handler (NEP 49) -------------------------------------------------
+; ---- the four functions of NumPy's memory handler (NEP 49) ---------------------------------------
 define ptr @st_handler_malloc(ptr %context, i64 %bytes) nounwind {
   %block = call ptr @st_block(i64 %bytes)
   ret ptr %block

@@ -11,6 +11,7 @@ import ctypes
 import functools
 import os
 import sys
+from _thread import allocate_lock
 from typing import Any
 
 import numpy as np
@@ -64,17 +65,17 @@ class Runtime:
     def __init__(self) -> None:
         code = _object_code(array_offset())
         self._library = jit.load(code, _imports(), (*_PROGRAM_SYMBOLS, *_INTERNAL_SYMBOLS))
-        # Worker threads and live arrays use this code until the process ends: it is never unloaded.
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._library))
         self.program_symbols = {name: self._library.address(name) for name in _PROGRAM_SYMBOLS}
         self._handler = _Handler(
             b"symtensor",
             1,
             _Allocator(None, *(self._library.address(f"st_handler_{name}") for name in _HANDLER_FUNCTIONS)),
         )
-        capsule = _new_capsule(ctypes.addressof(self._handler), b"mem_handler", None)
-        self._capsule = capsule
-        self.word("st_handler").value = id(capsule)
+        self._capsule = _new_capsule(ctypes.addressof(self._handler), b"mem_handler", None)
+        self.word("st_handler").value = id(self._capsule)
+        # Worker threads, and arrays freed while the interpreter shuts down, use these to the very end.
+        for lasting in (self._library, self._handler, self._capsule):
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(lasting))
         self._renew_update_lock()
         self.word("st_memory_limit").value = _memory_limit()
         self.word("st_threads").value = threads.default_count()
@@ -210,9 +211,20 @@ def layouts_hold() -> bool:
     )
 
 
-@functools.cache
 def runtime() -> Runtime | None:
     """The loaded run time, or None when this interpreter needs the portable path."""
+    if not _found:
+        with _finding:  # one run time: it has the pool and the locks
+            if not _found:
+                _found.append(_load())
+    return _found[0]
+
+
+_found: list[Runtime | None] = []
+_finding = allocate_lock()
+
+
+def _load() -> Runtime | None:
     gil = getattr(sys, "_is_gil_enabled", None)
     if sys.implementation.name != "cpython" or sys.maxsize < 2**62 or (gil is not None and not gil()):
         return None

@@ -1,8 +1,8 @@
 """Python types whose instances are called through a native vectorcall pointer.
 
-Made with `PyType_FromSpecWithBases`, so nothing is assumed about the layout of type objects: a subclass of any
-Python class, with three words behind its fields: the vectorcall function, the descriptor of the compiled
-function, and a reference to what both need to stay alive.
+Made with `PyType_FromSpecWithBases`, so nothing is assumed about the layout of type objects: a subclass of
+any Python class, with three words behind its fields: the vectorcall function, the descriptor of the
+compiled function, and a reference to what both need to stay alive.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Written by hand in SSA form (no optimisation passes run over it), compiled once for a machine and cached.
 `$NAME` marks a number or a fragment filled in by `text()` from the layouts below; offsets are in 8-byte words
 unless the name ends in `_BYTES`. Everything here is called by generated programs through the symbols that
-`symtensor_codegen.llvm.calling.runtime_symbols` lists, or by CPython as the vectorcall of a compiled function.
+`symtensor_codegen.llvm.calling.runtime_symbols` lists, or by CPython as the vectorcall of a function.
 
 Layouts (8-byte words)
     descriptor   one per compiled function: counts, tables and Python callables, see `DESCRIPTOR`
@@ -17,7 +17,7 @@ import platform
 import sys
 from string import Template
 
-from symtensor_codegen.llvm import calling_ir, memory_ir, native_types, threads_ir
+from symtensor_codegen.llvm import calling_ir, memory_ir, native_types, program_ir, run_ir, threads_ir
 
 __all__ = ["CALL", "CELL", "DESCRIPTOR", "INPUT", "OUTPUT", "text"]
 
@@ -43,7 +43,7 @@ CELL = _layout("CELL_OBJECT", "CELL_SLOT", "CELL_RANK", "CELL_ITEMSIZE")
 CELL_WORDS = 4
 
 OUTPUT = _layout("OUT_KIND", "OUT_INDEX", "OUT_DESCR", "OUT_RANK", "OUT_SLOT", "OUT_ITEMSIZE", "OUT_CELL")
-"""A result. OUT_KIND: 0 returned at position OUT_INDEX, 1 swapped into a cell, 2 written in the cell's memory."""
+"""A result. OUT_KIND: 0 returned at position OUT_INDEX, 1 swapped into a cell, 2 written in its memory."""
 OUTPUT_WORDS = 8
 
 CALL = _layout(
@@ -73,5 +73,6 @@ def text(cell_array_bytes: int) -> str:
     }
     values |= threads_ir.machine_fragments(machine)
     values |= memory_ir.platform_fragments(sys.platform)
-    parts = (calling_ir.TEXT, memory_ir.text(sys.platform), threads_ir.TEXT)
+    memory = memory_ir.text(sys.platform)
+    parts = (calling_ir.TEXT, run_ir.TEXT, program_ir.TEXT, memory, threads_ir.TEXT)
     return "\n".join(Template(part).substitute(values) for part in parts)

@@ -34,7 +34,7 @@ def machine_fragments(machine: str) -> dict[str, int | str]:
 
 
 TEXT = r"""
-; ---- the pool ----------------------------------------------------------------------------------------------
+; ---- the pool ------------------------------------------------------------------------------------
 ; The ticket says whether a job is open and who is at work: generation << 32 | open << 16 | workers inside.
 @ticket = internal global i64 0, align 64
 @busy = internal global i32 0, align 64
@@ -195,7 +195,8 @@ done:
   ret void
 }
 
-; Brings the number of workers to `wanted`; fewer when the system gives no more threads. Called with @busy owned.
+; Brings the number of workers to `wanted`; fewer when the system gives no more threads. The caller owns
+; @busy.
 define internal void @start_workers(i64 %wanted) nounwind {
 entry:
   br label %head
@@ -238,7 +239,8 @@ entry:
   %number = load i64, ptr %number.at
   br label %look
 look:
-  %seen = phi i64 [ 0, %entry ], [ %seen, %rest ], [ %seen, %enter ], [ %generation, %leave ], [ %seen, %awake ]
+  %seen = phi i64 [ 0, %entry ], [ %seen, %rest ], [ %seen, %enter ], [ %generation, %leave ],
+                  [ %seen, %awake ]
   %idle = phi i32 [ 0, %entry ], [ %idle.next, %rest ], [ %idle, %enter ], [ 0, %leave ], [ 0, %awake ]
   %now = load atomic i64, ptr @ticket acquire, align 8
   %generation = lshr i64 %now, 32
@@ -322,8 +324,9 @@ define void @st_threads_forked() nounwind {
   ret void
 }
 
-; OpenBLAS's thread callback: run do_job(k, job_data + k * size, data) for k in [0, count), all at the same
-; time (its matrix products wait for each other), so each job is a piece of its own and the pool is waited for.
+; OpenBLAS's thread callback: run do_job(k, job_data + k * size, data) for k in [0, count), all at the
+; same time (its matrix products wait for each other): each job is a piece of its own, and the caller
+; waits for the pool.
 define void @st_blas_jobs(i32 %sync, ptr %do_job, i32 %count, i64 %size, ptr %job_data, i32 %data) nounwind {
 entry:
   %args = alloca [4 x i64], align 16
