@@ -79,6 +79,7 @@ def erfc_factor(mantissa: int, end: float, k: int, count: int) -> tuple[float, .
 
 
 HALF_LN2 = mp.log(2) / 2 * mp.mpf("1.001")
+EIGHTH_TURN = (mp.pi / 4 * mp.mpf("1.002")) ** 2
 SMALL_S = ((mp.sqrt(2) - 1) / (mp.sqrt(2) + 1)) ** 2 * mp.mpf("1.001")
 
 SPECS: dict[str, tuple[str, Callable[[], Table]]] = {
@@ -109,6 +110,24 @@ SPECS: dict[str, tuple[str, Callable[[], Table]]] = {
         "(log((1 + s) / (1 - s)) - 2 s) / s^3 in s^2 for |s| <= (sqrt(2) - 1) / (sqrt(2) + 1)",
         lambda: fitted(log_series, lambda z: z / 2, mp.mpf(0), SMALL_S, {23: 3, 52: 7}),
     ),
+    "HALF_PI": ("pi/2 in three parts, the first two bits short", lambda: parts(mp.pi / 2, 3, first_bits={23: 22, 52: 51})),
+    "REDUCTION_END": (
+        "up to here HALF_PI reduces an angle exactly enough", lambda: {23: (2.0**17,), 52: (2.0**28,)},
+    ),
+    "SIN": (
+        "(sin(r) - r) / r^3 in r^2 for |r| <= pi / 4",
+        lambda: fitted(
+            lambda z: (mp.sin(mp.sqrt(z)) / mp.sqrt(z) - 1) / z, lambda z: z * mp.sqrt(z) / mp.sin(mp.sqrt(z)),
+            mp.mpf(0), EIGHTH_TURN, {23: 3, 52: 6},
+        ),
+    ),
+    "COS": (
+        "(cos(r) - 1 + r^2 / 2) / r^4 in r^2 for |r| <= pi / 4",
+        lambda: fitted(
+            lambda z: (mp.cos(mp.sqrt(z)) - 1 + z / 2) / z**2, lambda z: z * z / mp.cos(mp.sqrt(z)),
+            mp.mpf(0), EIGHTH_TURN, {23: 3, 52: 6},
+        ),
+    ),
     "ERF_ONE": ("from here on erf rounds to one", lambda: {23: (3.93,), 52: (5.93,)}),
     "ERF": (
         "-log(erfc(x)) / x for 0 <= x <= ERF_ONE, error relative to erf(x); the first two add to the constant term",
@@ -132,7 +151,21 @@ Tables have an entry for each format, by its stored mantissa bits (23: float32, 
 from typing import Final
 
 LOG2_E: Final = {log2_e!r}
+TWO_OVER_PI: Final = {two_over_pi!r}
+HALF_PI_PAIR: Final = {half_pi!r}
+
+# 64 zeros and the first bits of 2/pi, in words of 64 bits
+TWO_OVER_PI_BITS: Final = (
+{words}
+)
 '''
+
+
+def bits_of_two_over_pi(words: int) -> list[int]:
+    """Zero, then the leading ``words - 1`` words of 64 bits of 2/pi."""
+    with mp.workprec(64 * words + 64):
+        bits = int(mp.floor(mp.ldexp(2 / mp.pi, 64 * (words - 1))))
+    return [bits >> (64 * (words - 1 - k)) & (2**64 - 1) for k in range(words)]
 
 
 def written(name: str, comment: str, table: Table) -> str:
@@ -156,7 +189,12 @@ def main(wanted: list[str]) -> None:
     present: dict[str, Table] = {}
     if wanted and TARGET.exists():
         exec(TARGET.read_text(), present)  # type: ignore[arg-type]
-    text = HEADER.format(log2_e=1 / math.log(2))
+    text = HEADER.format(
+        log2_e=1 / math.log(2),
+        two_over_pi=2 / math.pi,
+        half_pi=parts(mp.pi / 2, 2)[52],
+        words="\n".join(f"    {word:#018x}," for word in bits_of_two_over_pi(20)),
+    )
     for name, (comment, derive) in SPECS.items():
         if name in present and name not in wanted:
             table = present[name]

@@ -340,6 +340,7 @@ isfinite = _op("isfinite", 1, np.isfinite, "bool")
 signbit = _op("signbit", 1, np.signbit, "bool")
 select_op = _op("select", 3, np.where, "last")
 guarded_op = _op("guarded", 3, np.where, "last")
+rarely_op = _op("rarely", 3, np.where, "last")
 cast_op = _op("cast", 1, None, "param")
 bitcast_op = _op("bitcast", 1, None, "param")
 checked_op = _op("checked_index", 2, None, "int64")
@@ -359,6 +360,11 @@ def select(condition: Scalar, yes: Scalar | Number, no: Scalar | Number) -> Scal
 def guarded(condition: Scalar, value: Scalar, other: Scalar | Number) -> Scalar:
     """``value`` where ``condition`` holds, else ``other``; loads in ``value`` are not made where it does not hold."""
     return apply(guarded_op, condition, value, other)
+
+
+def rarely(condition: Scalar, value: Scalar, other: Scalar) -> Scalar:
+    """As ``select``; ``condition`` seldom holds, and a backend may skip ``value`` where no lane needs it."""
+    return apply(rarely_op, condition, value, other)
 
 
 def cast(value: Scalar, dtype: DType) -> Scalar:
@@ -606,7 +612,7 @@ def _neg(a: Scalar) -> Scalar | None:
 
 _SIMPLIFY: Final[dict[str, Callable[..., Scalar | None]]] = {
     "add": _add, "sub": _sub, "mul": _mul, "div": _div, "floordiv": _floordiv, "mod": _mod,
-    "minimum": _extreme, "maximum": _extreme, "select": _select, "guarded": _select,
+    "minimum": _extreme, "maximum": _extreme, "select": _select, "guarded": _select, "rarely": _select,
     "bit_and": _and, "bit_or": _or, "neg": _neg,
 }  # fmt: skip
 

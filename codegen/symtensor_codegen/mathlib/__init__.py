@@ -24,6 +24,7 @@ _FAMILY: Final = {
         "exponential": "exp exp2 expm1 sinh cosh tanh sigmoid",
         "logarithm": "log log2 log10 log1p softplus logaddexp logaddexp2 arcsinh arccosh arctanh",
         "error_function": "erf erfc",
+        "trigonometric": "sin cos tan",
     }.items()
     for name in names.split()
 }

@@ -6,6 +6,32 @@ Tables have an entry for each format, by its stored mantissa bits (23: float32, 
 from typing import Final
 
 LOG2_E: Final = 1.4426950408889634
+TWO_OVER_PI: Final = 0.6366197723675814
+HALF_PI_PAIR: Final = (1.5707963267948966, 6.123233995736766e-17)
+
+# 64 zeros and the first bits of 2/pi, in words of 64 bits
+TWO_OVER_PI_BITS: Final = (
+    0x0000000000000000,
+    0xa2f9836e4e441529,
+    0xfc2757d1f534ddc0,
+    0xdb6295993c439041,
+    0xfe5163abdebbc561,
+    0xb7246e3a424dd2e0,
+    0x06492eea09d1921c,
+    0xfe1deb1cb129a73e,
+    0xe88235f52ebb4484,
+    0xe99c7026b45f7e41,
+    0x3991d639835339f4,
+    0x9c845f8bbdf9283b,
+    0x1ff897ffde05980f,
+    0xef2f118b5a0a6d1f,
+    0x6d367ecf27cb09b7,
+    0x4f463f669e5fea2d,
+    0x7527bac7ebe5f17b,
+    0x3d0739f78a5292ea,
+    0x6bfb5fb11f8d5d08,
+    0x56033046fc7b6bab,
+)
 
 # ln 2 in two parts
 LN2: Final[dict[int, tuple[float, ...]]] = {
@@ -104,6 +130,48 @@ LOG: Final[dict[int, tuple[float, ...]]] = {
     52: (
         0.6666666666666735, 0.3999999999940935, 0.28571428743688676, 0.2222219842859777,
         0.18183572379952706, 0.15313831424404822, 0.14798267079988056,
+    ),
+}
+
+# pi/2 in three parts, the first two bits short
+HALF_PI: Final[dict[int, tuple[float, ...]]] = {
+    23: (
+        1.5707964897155762, -1.6292068494294654e-07, 5.390302953474238e-15,
+    ),
+    52: (
+        1.5707963267948966, 6.123233995736766e-17, -1.4973849048591698e-33,
+    ),
+}
+
+# up to here HALF_PI reduces an angle exactly enough
+REDUCTION_END: Final[dict[int, tuple[float, ...]]] = {
+    23: (
+        131072.0,
+    ),
+    52: (
+        268435456.0,
+    ),
+}
+
+# (sin(r) - r) / r^3 in r^2 for |r| <= pi / 4
+SIN: Final[dict[int, tuple[float, ...]]] = {
+    23: (
+        -0.16666653752326965, 0.008332106284797192, -0.00019507882825564593,
+    ),
+    52: (
+        -0.1666666666666663, 0.008333333333321842, -0.00019841269829361314, 2.755731353997526e-06,
+        -2.5050734700227935e-08, 1.5895456479118497e-10,
+    ),
+}
+
+# (cos(r) - 1 + r^2 / 2) / r^4 in r^2 for |r| <= pi / 4
+COS: Final[dict[int, tuple[float, ...]]] = {
+    23: (
+        0.04166664555668831, -0.0013887308305129409, 2.4432101781712845e-05,
+    ),
+    52: (
+        0.04166666666666659, -0.0013888888888872186, 2.480158728829535e-05, -2.755731401510136e-07,
+        2.0875678081172327e-09, -1.1357336512052835e-11,
     ),
 }
 

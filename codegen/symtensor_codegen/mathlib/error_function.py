@@ -9,7 +9,7 @@ from typing import Final
 
 from symtensor_codegen.mathlib import coefficients as table
 from symtensor_codegen.mathlib.exponential import powers_of_two, reduced, scaled_expm1
-from symtensor_codegen.mathlib.formats import FORMATS, at_most, polynomial, two_product
+from symtensor_codegen.mathlib.formats import FORMATS, at_most, polynomial, quick_two_sum, two_product
 from symtensor_codegen.scalar import Scalar, abs_, copysign, fma, lt, select
 
 
@@ -31,11 +31,13 @@ def erfc(x: Scalar) -> Scalar:
     f = FORMATS[x.dtype]
     end, k = table.ERFC_END[f.mantissa]
     a = at_most(abs_(x), end)
-    reciprocal = f(1.0) / (a + f(k))
+    divisor, rest = quick_two_sum(f(k), a)  # exact in any order: k is a small integer
+    reciprocal = f(1.0) / divisor
+    reciprocal = fma(reciprocal, fma(-reciprocal, rest, fma(-reciprocal, divisor, f(1.0))), reciprocal)
     t = (a - f(k)) * reciprocal
     residual = fma(-t, a, fma(t + f(1.0), f(-k), a))
-    first_term, *rest = table.ERFC[f.mantissa]
-    factor = (polynomial(fma(reciprocal, residual, t), rest) + f(first_term)) * reciprocal
+    first_term, *others = table.ERFC[f.mantissa]
+    factor = (polynomial(fma(reciprocal, residual, t), others) + f(first_term)) * reciprocal
     square, error = two_product(a, a)
     shifted, _, head, tail = reduced(f, -square)
     tail = tail + error
