@@ -67,26 +67,32 @@ def grad(
     refuse_complex("grad", variables)
     constants = frozenset(listed(list(consider_constant or ()), "grad: consider_constant"))
     known = {x: given_gradient("grad: known_grads", x, g) for x, g in (known_grads or {}).items()}
+    roots = list(known)  # as the user wrote them: what is connected does not depend on rewriting
     if cost is not None:
         check_cost(cost)
+        roots.append(cost)
         if cost not in known:
-            known[stable(cost, [*variables, *constants, *known])] = constant(1, float_like(cost))
+            (root,) = stable([cost], [*variables, *constants, *known])
+            known[root] = constant(1, float_like(cost))
     elif not known:
         raise ValueError("grad: cost may be None only where known_grads gives gradients to start from")
     flow = pull_back(known, variables, constants, fixed=True)
     results = results_of(
-        "grad", known, variables, constants, flow, disconnected_inputs, return_disconnected, null_gradients
+        "grad", roots, variables, constants, flow, disconnected_inputs, return_disconnected, null_gradients
     )
     if add_names and cost is not None and cost.name:
         name_results(results, variables, cost.name)
     return shaped_as(wrt, results)
 
 
-def stable(cost: Tensor, keep: Sequence[Tensor]) -> Tensor:
-    """The cost with fragile forms replaced, so that its gradient is stable too; ``keep`` stay in it."""
+def stable(outputs: Sequence[Tensor], keep: Sequence[Tensor]) -> list[Tensor]:
+    """The expressions with fragile forms replaced, so that their gradients are stable too.
+
+    The tensors in ``keep`` stay as they are: the gradient is asked for, or stops, there.
+    """
     from .rules import stabilise
 
-    return stabilise([cost], keep)[0]
+    return list(stabilise(outputs, keep))
 
 
 def Lop(
@@ -105,9 +111,9 @@ def Lop(
     outputs, variables = listed(f, "Lop: f"), listed(wrt, "Lop: wrt")
     refuse_complex("Lop", [*outputs, *variables])
     constants = frozenset(listed(list(consider_constant or ()), "Lop: consider_constant"))
-    seeds = seeds_of("Lop", outputs, eval_points)
+    seeds = seeds_of("Lop", stable(outputs, [*variables, *constants]), eval_points)
     flow = pull_back(seeds, variables, constants)
-    return shaped_as(wrt, results_of("Lop", seeds, variables, constants, flow, disconnected_inputs, "zero"))
+    return shaped_as(wrt, results_of("Lop", outputs, variables, constants, flow, disconnected_inputs, "zero"))
 
 
 def Rop(f: Variables, wrt: Variables, eval_points: Any, disconnected_outputs: str = "raise") -> Any:
@@ -133,15 +139,20 @@ def Rop(f: Variables, wrt: Variables, eval_points: Any, disconnected_outputs: st
         for x, p in zip(variables, points, strict=True)
         if p is not None
     ]
-    results = [_directional(out, moved, disconnected_outputs) for out in outputs]
+    roots = stable(outputs, variables)
+    results = [
+        _directional(root, out, moved, disconnected_outputs) for root, out in zip(roots, outputs, strict=True)
+    ]
     return shaped_as(f, results)
 
 
-def _directional(out: Tensor, moved: Sequence[tuple[Tensor, Tensor]], disconnected_outputs: str) -> Tensor:
-    """Derivative of one expression along the given directions."""
+def _directional(
+    root: Tensor, out: Tensor, moved: Sequence[tuple[Tensor, Tensor]], disconnected_outputs: str
+) -> Tensor:
+    """Derivative of one expression along the given directions; ``root`` is ``out`` in stable form."""
     targets = [x for x, _ in moved]
-    weight = variable(TensorType(float_like(out), out.type.shape))
-    back = pull_back({out: weight}, targets)
+    weight = variable(TensorType(float_like(root), root.type.shape))
+    back = pull_back({root: weight}, targets)
     if back.undefined:
         raise_undefined("Rop", *next(iter(back.undefined.items())))
     seeds: dict[Tensor, Tensor] = {}

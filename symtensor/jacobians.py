@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from .grad import grad
+from .grad import grad, stable
 from .gradient_arguments import (
     Variables,
     check_choice,
@@ -69,7 +69,8 @@ def _batch_of_gradients(out: Tensor, variables: Sequence[Tensor], options: Mappi
 
     weight = variable(TensorType(float_like(out), out.type.shape))
     constants = frozenset(listed(list(options["consider_constant"] or ()), "jacobian: consider_constant"))
-    flow = pull_back({out: weight}, variables, constants)
+    (root,) = stable([out], [*variables, *constants])
+    flow = pull_back({root: weight}, variables, constants)
     gradients = results_of(
         "jacobian", [out], variables, constants, flow, options["disconnected_inputs"], "zero"
     )

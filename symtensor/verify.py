@@ -168,4 +168,4 @@ def _weighted(value: Callable[..., Any], weights: Array) -> Callable[..., float]
     return total
 
 
-verify_grad.E_grad = GradientError  # type: ignore[attr-defined]
+verify_grad.E_grad = GradientMismatchError  # type: ignore[attr-defined]

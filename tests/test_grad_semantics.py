@@ -101,6 +101,14 @@ def test_condition_of_switch_is_connected() -> None:
     assert at(grad(T.switch(c > 0, x, 0.0).sum(), c), c=[1.0, -1.0], x=[2.0, 3.0]) == [0.0, 0.0]
 
 
+def test_what_is_connected_does_not_depend_on_rewriting() -> None:
+    x = T.dvector("x")
+    assert at(grad((x**0).sum(), x), x=[1.0, 2.0]) == [0.0, 0.0]
+    assert at(Rop(x**0, x, x), x=[1.0, 2.0]) == [0.0, 0.0]
+    assert at(Lop(x**0, x, x), x=[1.0, 2.0]) == [0.0, 0.0]
+    assert at(jacobian(x**0, x), x=[1.0, 2.0]) == [[0.0, 0.0], [0.0, 0.0]]
+
+
 def test_index_and_shape_are_disconnected() -> None:
     x, y = T.dvector("x"), T.dvector("y")
     with pytest.raises(DisconnectedInputError):
