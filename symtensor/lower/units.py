@@ -20,7 +20,8 @@ from ..graph import Constant, Tensor
 from ..opdef import CONSTANT, INPUT, SHARED, Index, OpDef
 from .sizes import Sizes, scalar_symbols
 
-CHEAP = 4  # an expression of at most this cost is computed again rather than stored
+CHEAP = 8  # an expression of at most this cost is computed again by each user rather than stored
+REPEATED = 1  # and of at most this cost where it is computed again for every step of an outer loop
 DEPTH = 24  # nesting of inlined operations (bounds the recursion of a pull)
 LARGEST = 48  # inlined operations in one unit
 MOVES = frozenset(("dimshuffle", "subtensor"))  # operations that may be views of their input
@@ -241,7 +242,9 @@ class Units:
             return True
         if depth[node] >= DEPTH or inlined[node] >= LARGEST:
             return True
-        return weight[node] > CHEAP and (self._uses.get(node, 0) > 1 or node in self._repeated)
+        if node in self._repeated:
+            return weight[node] > REPEATED
+        return weight[node] > CHEAP and self._uses.get(node, 0) > 1
 
     def _find_repeated(self) -> set[Tensor]:
         found: set[Tensor] = set()
