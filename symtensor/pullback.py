@@ -224,7 +224,7 @@ def is_zero(value: Tensor) -> bool:
 
 # What is connected ---------------------------------------------------------------------------------------
 
-_SIZES = frozenset(("dim", "shape"))  # depend on the size of their input, not on its elements
+_SIZES = frozenset(("dim",))  # depend on the size of their input, not on its elements
 
 
 def _connections(node: Tensor) -> tuple[bool, ...]:
