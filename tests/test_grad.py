@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import symtensor.tensor as T
+from symtensor import function
 from symtensor.grad import Lop, Rop, grad, hessian_vector_product
 from symtensor.gradient import hessian, jacobian, numeric_grad
 from symtensor.graph import Tensor
@@ -103,6 +104,17 @@ def test_second_order(name: str) -> None:
     numeric = numeric_grad(lambda *at: evaluate([weighted], dict(zip(variables, at, strict=True)))[0], points)
     for s, n in zip(symbolic, numeric.gf, strict=True):
         np.testing.assert_allclose(s, n, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_compiled(name: str) -> None:
+    variables, cost, points = build(name)
+    outputs = [cost, *grad(cost, variables)]
+    compiled = function(variables, outputs)(*points)
+    for got, expected in zip(
+        compiled, evaluate(outputs, dict(zip(variables, points, strict=True))), strict=True
+    ):
+        np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-12)
 
 
 def test_third_order() -> None:
