@@ -80,6 +80,7 @@ def erfc_factor(mantissa: int, end: float, k: int, count: int) -> tuple[float, .
 
 HALF_LN2 = mp.log(2) / 2 * mp.mpf("1.001")
 EIGHTH_TURN = (mp.pi / 4 * mp.mpf("1.002")) ** 2
+SIXTEENTH_TURN = (mp.tan(mp.pi / 8) * mp.mpf("1.001")) ** 2
 SMALL_S = ((mp.sqrt(2) - 1) / (mp.sqrt(2) + 1)) ** 2 * mp.mpf("1.001")
 
 SPECS: dict[str, tuple[str, Callable[[], Table]]] = {
@@ -128,6 +129,21 @@ SPECS: dict[str, tuple[str, Callable[[], Table]]] = {
             mp.mpf(0), EIGHTH_TURN, {23: 3, 52: 6},
         ),
     ),
+    "PI": ("pi in two parts", lambda: parts(mp.pi, 2)),
+    "ARCTAN": (
+        "(atan(t) - t) / t^3 in t^2 for |t| <= tan(pi / 8)",
+        lambda: fitted(
+            lambda z: (mp.atan(mp.sqrt(z)) / mp.sqrt(z) - 1) / z, lambda z: z * mp.sqrt(z) / mp.atan(mp.sqrt(z)),
+            mp.mpf(0), SIXTEENTH_TURN, {23: 5, 52: 11},
+        ),
+    ),
+    "ARCSIN": (
+        "(asin(s) - s) / s^3 in s^2 for |s| <= 1/2",
+        lambda: fitted(
+            lambda z: (mp.asin(mp.sqrt(z)) / mp.sqrt(z) - 1) / z, lambda z: z * mp.sqrt(z) / mp.asin(mp.sqrt(z)),
+            mp.mpf(0), mp.mpf("0.2501"), {23: 5, 52: 12},
+        ),
+    ),
     "ERF_ONE": ("from here on erf rounds to one", lambda: {23: (3.93,), 52: (5.93,)}),
     "ERF": (
         "-log(erfc(x)) / x for 0 <= x <= ERF_ONE, error relative to erf(x); the first two add to the constant term",
@@ -152,6 +168,7 @@ from typing import Final
 
 LOG2_E: Final = {log2_e!r}
 TWO_OVER_PI: Final = {two_over_pi!r}
+TAN_SIXTEENTH_TURN: Final = {tangent!r}
 HALF_PI_PAIR: Final = {half_pi!r}
 
 # 64 zeros and the first bits of 2/pi, in words of 64 bits
@@ -192,6 +209,7 @@ def main(wanted: list[str]) -> None:
     text = HEADER.format(
         log2_e=1 / math.log(2),
         two_over_pi=2 / math.pi,
+        tangent=math.sqrt(2) - 1,
         half_pi=parts(mp.pi / 2, 2)[52],
         words="\n".join(f"    {word:#018x}," for word in bits_of_two_over_pi(20)),
     )
