@@ -5,12 +5,14 @@ from . import (
     casting,
     complex_numbers,
     creation,
+    cumulative,
     elementwise,
     elementwise_bits,
     elementwise_floats,
     elementwise_math,
     elementwise_smooth,
     indexing,
+    joining,
     linalg,
     nnet,
     nnet_losses,
@@ -19,7 +21,7 @@ from . import (
 )
 
 __all__ = [
-    "barriers", "casting", "complex_numbers", "creation", "elementwise", "elementwise_bits",
-    "elementwise_floats", "elementwise_math", "elementwise_smooth", "indexing", "linalg", "nnet",
+    "barriers", "casting", "complex_numbers", "creation", "cumulative", "elementwise", "elementwise_bits",
+    "elementwise_floats", "elementwise_math", "elementwise_smooth", "indexing", "joining", "linalg", "nnet",
     "nnet_losses", "reduction", "shaping",
 ]  # fmt: skip
