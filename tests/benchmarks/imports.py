@@ -33,6 +33,7 @@ def measure(root: Path, interpreters: dict[str, str]) -> dict[str, dict[str, flo
     statements = ALWAYS | {peer: code for peer, code in OF_PEERS.items() if peer in interpreters}
     path = [str(root), str(root / "codegen"), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
 
     def run(name: str, code: str) -> str:
         command = [interpreters.get(name, sys.executable), "-c", code]

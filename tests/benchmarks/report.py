@@ -95,14 +95,8 @@ def reached(row: Workload, target: Target, threads: int, results: dict[str, Any]
     mine = good.pop("symtensor")
     show: Callable[[float], str] = (lambda v: f"{int(v) >> 20} MB") if target.figure == "memory" else duration
     if target.value is not None:
-        return [
-            target.figure,
-            show(mine),
-            show(target.value),
-            "",
-            "",
-            "yes" if mine <= target.value else "**no**",
-        ]
+        verdict = "yes" if mine <= target.value else "**no**"
+        return [target.figure, show(mine), "", "", show(target.value), verdict]
     peer = min(good, key=good.__getitem__, default=None) if target.peer == "best" else target.peer
     if peer is None or peer not in good or target.ratio is None:
         return None

@@ -96,6 +96,7 @@ class Process:
             "cache": str(cache),
         }
         environment = dict(os.environ)
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)  # compiling Python is not what is measured
         for prefix in ("OMP", "OPENBLAS", "MKL", "NUMBA", "VECLIB", "SYMTENSOR"):
             environment[f"{prefix}_NUM_THREADS"] = str(threads)
         environment["SYMTENSOR_CACHE_DIR"] = environment["TMPDIR"] = str(cache)
