@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from symtensor.graph import Tensor, constant, no_recording, variable
+from symtensor.graph import Tensor, ancestors, constant, no_recording, variable
+from symtensor.opdef import OPS
 from symtensor.types import tensor_type
 from symtensor_codegen import dtypes
 from symtensor_codegen.errors import InternalError, UserError
@@ -54,23 +55,27 @@ def _instances(row: Row, tries: int) -> Iterator[Instance]:
     choices = [PARAMS[_param_name(row.left, p)] for p in params]
     matcher = Matcher(row.name, row.left, row.right, row.condition)
     tried = 0
-    for shapes in _shapes(len(tensors)):
-        for element in ELEMENTS:
-            for values in product(*choices):
-                tried += 1
-                if tried > tries:
-                    return
-                chosen: dict[Hole | Param, Any] = dict(zip(params, values, strict=True))
-                chosen.update(dict.fromkeys(rests, ()))
-                for k, (hole, shape) in enumerate(zip(tensors, shapes, strict=True)):
-                    kind = dtypes.bool_ if hole in conditions else element
-                    if isinstance(hole, Const):
-                        chosen[hole] = constant(np.asarray(VALUES[k % len(VALUES)]).astype(kind.numpy))
-                    else:
-                        chosen[hole] = variable(tensor_type(kind, shape), hole.name)
-                made = _built(row, matcher, chosen, element)
-                if made is not None:
-                    yield made
+    for relation in _relations(tensors):
+        for shapes, element, values in product(_shapes(len(tensors)), ELEMENTS, product(*choices)):
+            tried += 1
+            if tried > tries:
+                return
+            chosen: dict[Hole | Param, Any] = dict(zip(params, values, strict=True))
+            chosen.update(dict.fromkeys(rests, ()))
+            for k, (hole, shape) in enumerate(zip(tensors, shapes, strict=True)):
+                kind = dtypes.bool_ if hole in conditions else element
+                if isinstance(hole, Const):
+                    chosen[hole] = constant(np.asarray(VALUES[k % len(VALUES)]).astype(kind.numpy))
+                else:
+                    chosen[hole] = variable(tensor_type(kind, shape), hole.name)
+            if relation is not None:
+                one, other = relation
+                if chosen[other].element.kind not in "fi":
+                    continue
+                chosen[one] = OPS["neg"].make(chosen[other])
+            made = _built(row, matcher, chosen, element)
+            if made is not None:
+                yield made
 
 
 def _shapes(count: int) -> Iterator[tuple[tuple[int, ...], ...]]:
@@ -79,6 +84,14 @@ def _shapes(count: int) -> Iterator[tuple[tuple[int, ...], ...]]:
         yield (shape,) * count
     for k in range(count if count > 1 else 0):
         yield tuple([() if j == k else (2, 3) for j in range(count)])
+
+
+def _relations(tensors: list[Hole]) -> Iterator[tuple[Hole, Hole] | None]:
+    """Holes that are independent of each other first; then one is the negative of another."""
+    yield None
+    for one, other in product(tensors, tensors):
+        if one is not other:
+            yield one, other
 
 
 def _conditions(left: Pattern) -> set[Pattern]:
@@ -118,9 +131,17 @@ def _built(
         except (UserError, InternalError, LookupError):
             return None
         found = matcher.match(left)
-        if found is None:
+        if found is None or not all(_as_users_build(node) for node in ancestors([left])):
             return None
         return Instance(row, found, left, instantiate(row.right, found, left.element))
+
+
+def _as_users_build(node: Tensor) -> bool:
+    """Whether users could have built the node: operands of the types it computes in, axes that exist."""
+    if any(axis >= node.inputs[0].ndim for axis in node.params.get("axes", ())):
+        return False
+    convert = node.op.convert
+    return convert is None or tuple(convert(node.op, node.inputs)) == node.inputs
 
 
 __all__ = ["Instance", "instances"]

@@ -13,8 +13,9 @@ from symtensor_codegen.scalar import Dim, Scalar
 
 _WORDS: Final = {
     "add": "add", "sub": "sub", "mul": "mul", "floordiv": "floordiv", "mod": "mod", "neg": "neg",
-    "abs": "abs", "minimum": "minimum", "maximum": "maximum", "eq": "eq", "ne": "neq", "lt": "lt", "le": "le",
-    "gt": "gt", "ge": "ge", "select": "switch", "bit_and": "bitwise_and", "bit_or": "bitwise_or", "bit_not": "invert",
+    "abs": "abs", "minimum": "minimum", "maximum": "maximum", "eq": "eq", "ne": "neq", "lt": "lt",
+    "le": "le", "gt": "gt", "ge": "ge", "select": "switch", "bit_and": "bitwise_and",
+    "bit_or": "bitwise_or", "bit_not": "invert",
 }  # fmt: skip
 
 

@@ -37,16 +37,16 @@ def stable_functions(x: Hole, y: Hole, a: Hole, b: Hole) -> Rows:
     yield "exp_plus_minus_one", exp(x) + -1, expm1(x), real(x)
     yield "one_minus_exp", 1 - exp(x), -expm1(x), real(x)
     yield "softplus", log1p(exp(x)), softplus(x), real(x)
-    yield "log1p_of_expm1", log1p(expm1(x)), x
+    yield "log1p_of_expm1", log1p(expm1(x)), x, real(x)
     yield "expm1_of_log1p", expm1(log1p(x)), switch(x >= -1, x, math.nan), real(x)
     yield "exp_of_log1p", exp(log1p(x)), switch(x >= -1, 1 + x, math.nan), real(x)
     yield "exp_of_softplus", exp(softplus(x)), 1 + exp(x)
     yield "exp_of_neg_softplus", exp(-softplus(x)), sigmoid(-x)
     yield "expm1_of_neg_softplus", expm1(-softplus(x)), -sigmoid(x)
 
+    yield "sigmoid_of_ratio", exp(x) / (1 + exp(x)), sigmoid(x), real(x)
     yield "sigmoid", 1 / (1 + exp(x)), sigmoid(-x), real(x)
     yield "sigmoid_times", y / (1 + exp(x)), y * sigmoid(-x), real(x)
-    yield "sigmoid_of_ratio", exp(x) / (1 + exp(x)), sigmoid(x), real(x)
     yield "sigmoid_of_difference", sigmoid(-(a - b)), sigmoid(b - a)
     yield "sigmoid_of_neg_and_minus", sigmoid((-a) - b), sigmoid(-(a + b))
     yield "softplus_of_neg_and_minus", softplus((-a) - b), softplus(-(a + b))
