@@ -34,8 +34,8 @@ def _indices(name: str, indices: TensorLike, extent: Tensor, mode: str) -> Tenso
 def take(x: TensorLike, indices: TensorLike, axis: int | None = None, mode: str = "raise") -> Tensor:
     """Elements of ``x`` at integer ``indices`` along ``axis`` (None: of the flattened tensor).
 
-    Indices out of range are errors (``mode="raise"``; negative ones count from the end), or they are taken round
-    the end (``"wrap"``) or clipped (``"clip"``; negative ones to 0).
+    Indices out of range are errors (``mode="raise"``; negative ones count from the end), or they are taken
+    round the end (``"wrap"``) or clipped (``"clip"``; negative ones to 0).
     """
     x = as_tensor(x)
     if axis is None:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from symtensor.graph import Params, Tensor, TensorLike, as_tensor
-from symtensor.opdef import OPS, At, Gradients, Guard, Index, Inferred, OpDef, describe, where
+from symtensor.opdef import OPS, At, Gradients, Guard, Index, Inferred, OpDef, describe, dim_of
 from symtensor_codegen import scalar
 from symtensor_codegen.errors import ShapeError
 from symtensor_codegen.scalar import Dim, Scalar
@@ -18,6 +18,7 @@ from .arguments import (
     normal_axes,
     param_dims,
     param_values,
+    same,
     size_guards,
     sizes_of,
 )
@@ -83,9 +84,9 @@ BROADCAST = OpDef(
 
 def broadcast_sizes(x: Tensor, target: Sequence[int | Tensor]) -> Tensor:
     """Broadcast to sizes that are ints or 0-d int64 expressions."""
-    shape, given = as_params(target)
-    if None not in shape and shape == x.type.shape:
+    if len(target) == x.ndim and all(same(dim_of(s), d) for s, d in zip(target, x.dims, strict=True)):
         return x
+    shape, given = as_params(target)
     return BROADCAST.make(x, *given, shape=shape)
 
 
@@ -136,9 +137,7 @@ def _specify_guards(node: Tensor) -> list[Guard]:
     wanted = param_dims(node.params["shape"], node.inputs[1:])
     for axis, (have, want) in enumerate(zip(x.dims, wanted, strict=True)):
         if not (isinstance(want, int) and want == -1):
-            message = (
-                f"specify_shape: axis {axis} has size {{0}}, not {{1}} as stated: {describe(x)}"
-            )
+            message = f"specify_shape: axis {axis} has size {{0}}, not {{1}} as stated: {describe(x)}"
             guards += equal_guard(message, have, want)
     return guards
 

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 
 from symtensor.graph import Params, Tensor, TensorLike, as_tensor
-from symtensor.opdef import At, Guard, Index, Inferred, OpDef, describe
+from symtensor.opdef import At, Guard, Index, Inferred, OpDef, describe, dim_of
 from symtensor_codegen import scalar
 from symtensor_codegen.errors import ShapeError
 from symtensor_codegen.scalar import Dim, Scalar
 
-from .arguments import as_params, equal_guard, param_dims, param_values, size_guards, sizes_of
+from .arguments import as_params, equal_guard, param_dims, param_values, same, size_guards, sizes_of
 from .shaping_axes import ZERO, sizes
 
 
@@ -155,9 +155,11 @@ RESHAPE = OpDef(
 
 def reshape_to(x: Tensor, target: Sequence[int | Tensor]) -> Tensor:
     """Reshape to sizes that are ints or 0-d int64 expressions."""
+    if len(target) == x.ndim:
+        unlike = [s for s, d in zip(target, x.dims, strict=True) if not same(dim_of(s), d)]
+        if not unlike or (len(unlike) == 1 and isinstance(unlike[0], int) and unlike[0] == -1):
+            return x
     shape, given = as_params(target)
-    if None not in shape and shape == x.type.shape:
-        return x
     return RESHAPE.make(x, *given, shape=shape)
 
 
