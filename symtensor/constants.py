@@ -31,5 +31,3 @@ def get_scalar_constant_value(value: TensorLike) -> Any:
     if not all(leaf.op is CONSTANT for leaf in leaves([node])):
         raise NotScalarConstantError(f"{describe(node)} depends on variables")
     return evaluate([node], {})[0].reshape(())[()]
-
-

@@ -1,7 +1,7 @@
 """Operators and methods of tensors, as NumPy arrays and Theano's variables have them.
 
-Each one calls the operation of the same meaning; the operations are imported when first used, because they are
-defined in terms of tensors.
+Each one calls the operation of the same meaning; the operations are imported when first used, because they
+are defined in terms of tensors.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -32,7 +32,7 @@ class TruthError(UserError, TypeError):
 
 
 class _Operators:
-    """Python's operators. ``==`` and ``!=`` compare identity: use ``eq`` and ``neq`` for elementwise equality."""
+    """Python's operators; ``==`` and ``!=`` compare identity (elementwise: ``eq`` and ``neq``)."""
 
     def __add__(self, other: Any) -> "Tensor":
         return _op("add", self, other)
@@ -144,8 +144,8 @@ class _Operators:
 
     def __bool__(self) -> bool:
         raise TruthError(
-            f"{self!r} has no truth value before the program runs: use switch(condition, a, b) to choose between "
-            "values, & and | instead of 'and' and 'or', or .eval() to compute it now"
+            f"{self!r} has no truth value before the program runs: use switch(condition, a, b) to choose "
+            "between values, & and | instead of 'and' and 'or', or .eval() to compute it now"
         )
 
     def __getitem__(self, key: Any) -> "Tensor":
@@ -167,7 +167,7 @@ class TensorMethods(_Operators):
         dims: tuple[Any, ...]
         name: str | None
 
-    # NumPy's functions on tensors ---------------------------------------------------------------------------
+    # NumPy's functions on tensors --------------------------------------------------------------------------
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **named: Any) -> Any:
         """``np.exp(x)``, ``array + x``: the operation of the same name."""
@@ -181,7 +181,7 @@ class TensorMethods(_Operators):
 
         return apply_function(function, values, named)
 
-    # Facts --------------------------------------------------------------------------------------------------
+    # Facts -------------------------------------------------------------------------------------------------
 
     @property
     def dtype(self) -> str:
@@ -217,14 +217,16 @@ class TensorMethods(_Operators):
         length = self.dims[0] if self.dims else None
         if not isinstance(length, int):
             raise TruthError(
-                f"{self!r} cannot be iterated: the length of its first axis is not known before the program runs"
+                f"{self!r} cannot be iterated: the length of its first axis is not known yet"
                 if self.dims
                 else f"{self!r} has no axes to iterate over"
             )
         return iter([self[k] for k in range(length)])
 
     def __contains__(self, value: object) -> bool:
-        raise TruthError(f"whether {self!r} contains a value is not known before the program runs: use any(eq(x, v))")
+        raise TruthError(
+            f"whether {self!r} contains a value is not known before the program runs: use any(eq(x, v))"
+        )
 
     def __float__(self) -> float:
         raise TruthError(f"{self!r} has no value before the program runs: use .eval(), or cast(x, 'float64')")
@@ -233,12 +235,14 @@ class TensorMethods(_Operators):
         raise TruthError(f"{self!r} has no value before the program runs: use .eval(), or cast(x, 'int64')")
 
     def __index__(self) -> int:
-        raise TruthError(f"{self!r} has no value before the program runs: a symbolic size cannot be used here")
+        raise TruthError(
+            f"{self!r} has no value before the program runs: a symbolic size cannot be used here"
+        )
 
     def __copy__(self) -> "Tensor":
         return self  # type: ignore[return-value]
 
-    # Elementwise --------------------------------------------------------------------------------------------
+    # Elementwise -------------------------------------------------------------------------------------------
 
     def astype(self, dtype: object) -> "Tensor":
         """The values converted to another element type."""
@@ -286,17 +290,23 @@ class TensorMethods(_Operators):
         """The value in an array of the same sizes."""
         return _call("creation", "full_like", self, value)
 
-    # Reductions ---------------------------------------------------------------------------------------------
+    # Reductions --------------------------------------------------------------------------------------------
 
-    def sum(self, axis: Any = None, dtype: object = None, keepdims: bool = False, acc_dtype: object = None) -> "Tensor":
+    def sum(
+        self, axis: Any = None, dtype: object = None, keepdims: bool = False, acc_dtype: object = None
+    ) -> "Tensor":
         """Sum over the axes."""
         return _call("reduction", "sum", self, axis, dtype=dtype, keepdims=keepdims, acc_dtype=acc_dtype)
 
-    def prod(self, axis: Any = None, dtype: object = None, keepdims: bool = False, acc_dtype: object = None) -> "Tensor":
+    def prod(
+        self, axis: Any = None, dtype: object = None, keepdims: bool = False, acc_dtype: object = None
+    ) -> "Tensor":
         """Product over the axes."""
         return _call("reduction", "prod", self, axis, dtype=dtype, keepdims=keepdims, acc_dtype=acc_dtype)
 
-    def mean(self, axis: Any = None, dtype: object = None, keepdims: bool = False, acc_dtype: object = None) -> "Tensor":
+    def mean(
+        self, axis: Any = None, dtype: object = None, keepdims: bool = False, acc_dtype: object = None
+    ) -> "Tensor":
         """Mean over the axes."""
         return _call("reduction", "mean", self, axis, dtype=dtype, keepdims=keepdims, acc_dtype=acc_dtype)
 
@@ -348,7 +358,7 @@ class TensorMethods(_Operators):
         """Cumulative product along the axis."""
         return _call("cumulative", "cumprod", self, axis)
 
-    # Shapes -------------------------------------------------------------------------------------------------
+    # Shapes ------------------------------------------------------------------------------------------------
 
     @property
     def T(self) -> "Tensor":
@@ -394,7 +404,7 @@ class TensorMethods(_Operators):
         """Each element several times along the axis."""
         return _call("joining", "repeat", self, repeats, axis)
 
-    # Elements -----------------------------------------------------------------------------------------------
+    # Elements ----------------------------------------------------------------------------------------------
 
     def take(self, indices: Any, axis: int | None = None, mode: str = "raise") -> "Tensor":
         """The elements at these positions of the axis."""
@@ -424,14 +434,14 @@ class TensorMethods(_Operators):
         """Theano's product: of vectors a number, of matrices the matrix product."""
         return _call("linalg", "dot", self, other)
 
-    # Graphs and values --------------------------------------------------------------------------------------
+    # Graphs and values -------------------------------------------------------------------------------------
 
     @property
     def owner(self) -> Any:
         """The operation and its inputs as Theano shows them; None for variables and constants."""
         from .apply import owner
 
-        return owner(self)
+        return owner(self)  # type: ignore[arg-type]
 
     def eval(self, inputs_to_values: Mapping["Tensor", Any] | None = None) -> Any:
         """Compile and compute it now, from the values of the inputs it depends on.

@@ -1,7 +1,7 @@
 """NumPy's functions on tensors: ``np.exp(x)``, ``np.dot(x, y)`` and ``array + x`` build expressions.
 
-NumPy hands its functions over through ``__array_ufunc__`` and ``__array_function__``; the operation of the same
-name in ``symtensor.tensor`` takes their place.
+NumPy hands its functions over through ``__array_ufunc__`` and ``__array_function__``; the operation of the
+same name in ``symtensor.tensor`` takes their place.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from symtensor_codegen.errors import UserError
-
 
 # NumPy's name where ours is another.
 _OURS = {
@@ -48,7 +47,9 @@ def _function(name: str) -> Callable[..., Any]:
 
     ours = getattr(tensor, _OURS.get(name, name), None)
     if not callable(ours):
-        raise NumPyError(f"np.{name} has no symbolic counterpart: compute it on arrays, outside of the expression")
+        raise NumPyError(
+            f"np.{name} has no symbolic counterpart: compute it on arrays, outside of the expression"
+        )
     found: Callable[..., Any] = ours
     return found
 

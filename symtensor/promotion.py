@@ -19,9 +19,10 @@ def common_type(
 ) -> DType:
     """The element type in which an operation on ``values`` (tensors, arrays, Python numbers) is computed.
 
-    ``integer="float"``: integers and bools count as floating point (NumPy's rule: each int8 or bool as float16,
-    int16 as float32, wider ones as float64; Theano's: their common type, int8 as float32, others float64). ``"quotient"``: as float64; as floatX
-    under Theano's policy. ``arithmetic``: under Theano's policy bools count as int8.
+    ``integer="float"``: integers and bools count as floating point (NumPy's rule: int8 and bool as float16,
+    int16 as float32, wider ones as float64; Theano's: their common type, int8 as float32, others float64).
+    ``"quotient"``: as float64; as floatX under Theano's policy. ``arithmetic``: under Theano's policy bools
+    count as int8.
 
     Raises:
         DTypeError: a value is not numeric, or a Python integer does not fit the type of the tensors it meets.
@@ -42,7 +43,9 @@ def common_type(
         elements.append(element)
         common = element if common is None else dtypes.promote(common, element)
     if common is None:
-        common = {bool: dtypes.bool_, int: dtypes.int64, float: _floatx(), complex: dtypes.complex128}[weak or float]
+        common = {bool: dtypes.bool_, int: dtypes.int64, float: _floatx(), complex: dtypes.complex128}[
+            weak or float
+        ]
     elif weak is not None:
         common = _weakly(common, weak, values, name)
     if arithmetic and theano and common is dtypes.bool_:
@@ -90,8 +93,9 @@ def _weakly(common: DType, weak: type, values: Sequence[Any], name: str) -> DTyp
 def literal_type(value: Any) -> DType:
     """Theano's element type of a literal.
 
-    Integers take the smallest signed type that holds them, bools int8; floats take floatX where that is float32 or
-    float16, else float32 where that holds them exactly. NumPy's scalars, arrays and lists keep their own type.
+    Integers take the smallest signed type that holds them, bools int8; floats take floatX where that is
+    float32 or float16, else float32 where that holds them exactly. NumPy's scalars, arrays and lists keep
+    their own type.
     """
     if type(value) is bool:
         return dtypes.int8

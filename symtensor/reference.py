@@ -1,7 +1,7 @@
 """The meaning of expressions: evaluation node by node with the NumPy reference of every operation.
 
-Slow and obvious. It is the ``reference`` mode of ``function``, the oracle of tests, and what constants are folded
-with. Nothing is rewritten, fused or compiled here.
+Slow and obvious. It is the ``reference`` mode of ``function``, the oracle of tests, and what constants are
+folded with. Nothing is rewritten, fused or compiled here.
 """
 
 from collections.abc import Mapping, Sequence
@@ -119,9 +119,13 @@ class Evaluation:
 
     def _check(self, node: Tensor, result: Array) -> None:
         if result.dtype != node.element.numpy:
-            raise InternalError(f"{node.op.name}: the reference gives {result.dtype}, {node.dtype} was inferred")
+            raise InternalError(
+                f"{node.op.name}: the reference gives {result.dtype}, {node.dtype} was inferred"
+            )
         if result.ndim != node.ndim:
-            raise InternalError(f"{node.op.name}: the reference has {result.ndim} axes, {node.ndim} were inferred")
+            raise InternalError(
+                f"{node.op.name}: the reference has {result.ndim} axes, {node.ndim} were inferred"
+            )
         for axis, dim in enumerate(node.dims):
             size = self.size(dim)
             if size is not None and size != result.shape[axis]:
@@ -140,7 +144,9 @@ def given(node: Tensor, value: Any) -> Array:
     array = np.asarray(value)
     wanted = node.element.numpy
     if array.dtype != wanted:
-        same_kind = np.can_cast(array.dtype, wanted, "same_kind") and not isinstance(value, (np.ndarray, np.generic))
+        same_kind = np.can_cast(array.dtype, wanted, "same_kind") and not isinstance(
+            value, (np.ndarray, np.generic)
+        )
         if not (np.can_cast(array.dtype, wanted, "safe") or same_kind):
             raise TypeError(f"{describe(node)} does not take values of dtype {array.dtype}")
         array = array.astype(wanted)

@@ -1,6 +1,7 @@
 """Examples of every operation, made from its record, and how close results must come.
 
-The op suite, gradient checks and other backends' suites draw on these; a new op is tested without touching a test.
+The op suite, gradient checks and other backends' suites draw on these; a new op is tested without touching a
+test.
 """
 
 from collections.abc import Iterable, Sequence
@@ -47,7 +48,8 @@ class Case:
     def variables(self) -> list[Tensor]:
         """Input variables for the arrays; sizes of 1 are known, others are not."""
         return [
-            variable(TensorType(a.dtype, tuple(1 if size == 1 else None for size in a.shape))) for a in self.arrays
+            variable(TensorType(a.dtype, tuple(1 if size == 1 else None for size in a.shape)))
+            for a in self.arrays
         ]
 
     def apply(self, inputs: Sequence[Tensor]) -> Tensor:
@@ -60,14 +62,14 @@ def expected(expression: Tensor, inputs: Sequence[Tensor], arrays: Sequence[Arra
     return evaluate([expression], dict(zip(inputs, arrays, strict=True)))[0]
 
 
-# Examples -------------------------------------------------------------------------------------------------
+# Examples --------------------------------------------------------------------------------------------------
 
 
 def cases_of(op: OpDef, seed: int = 0) -> list[Case]:
     """Examples of one operation: those of its record, or for elementwise ops drawn from its domains.
 
-    Elementwise ops get every element type they take on vectors of 17 (a remainder for every vector width), and all
-    sizes in the first floating type they take.
+    Elementwise ops get every element type they take on vectors of 17 (a remainder for every vector width),
+    and all sizes in the first floating type they take.
     """
     rng = np.random.default_rng([seed, *op.name.encode()])
     if op.cases is not None:
@@ -114,7 +116,7 @@ def _draw(domain: Domain, dtype: DType, shape: tuple[int, ...], rng: np.random.G
 
 
 def edge_case(op: OpDef, dtype: DType) -> Case:
-    """Every combination of NaN, infinities, zeros and small numbers as the operands of an elementwise operation."""
+    """Every combination of NaN, infinities, zeros and small numbers as operands."""
     grids = np.meshgrid(*[np.asarray(EDGES, dtype.numpy)] * len(op.domains), indexing="ij")
     return Case(op, tuple(grid.ravel() for grid in grids))
 
@@ -129,14 +131,14 @@ def restrided(array: Array) -> Array:
     return turned
 
 
-# Closeness ------------------------------------------------------------------------------------------------
+# Closeness -------------------------------------------------------------------------------------------------
 
 
 def assert_close(got: Array, want: Array, case: Case) -> None:
     """Same element type, same shape, and values within the tolerance of the operation.
 
-    Elementwise results may differ by ``op.tolerance`` units in the last place of each element; others by as many of
-    the largest number involved.
+    Elementwise results may differ by ``op.tolerance`` units in the last place of each element; others by as
+    many of the largest number involved.
     """
     assert got.dtype == want.dtype, f"{case}: {got.dtype}, expected {want.dtype}"
     assert got.shape == want.shape, f"{case}: shape {got.shape}, expected {want.shape}"
@@ -155,10 +157,12 @@ def assert_close(got: Array, want: Array, case: Case) -> None:
     error = np.abs(got[finite] - want[finite])
     allowed = case.op.tolerance * unit * np.maximum(scale, np.finfo(unit.dtype).tiny)
     worst = float(np.max(error / allowed, initial=0))
-    assert worst <= 1, f"{case}: {worst * case.op.tolerance:.1f} units in the last place, {case.op.tolerance} allowed"
+    assert worst <= 1, (
+        f"{case}: {worst * case.op.tolerance:.1f} units in the last place, {case.op.tolerance} allowed"
+    )
 
 
-# Gradients ------------------------------------------------------------------------------------------------
+# Gradients -------------------------------------------------------------------------------------------------
 
 
 def differentiable(case: Case) -> list[int]:
@@ -195,7 +199,7 @@ def check_gradient(case: Case, order: int = 1, step: float = 1e-5, tolerance: fl
                 array[index] = kept
             difference = (there[0] - there[1]) / (2 * step)
             assert abs(difference - slope[index]) <= tolerance * max(1.0, abs(difference)), (
-                f"{case}, input {k} at {index}: gradient {slope[index]}, differences {difference} (order {order})"
+                f"{case}, input {k} at {index}: gradient {slope[index]}, difference {difference} ({order=})"
             )
 
 

@@ -20,7 +20,9 @@ def _infer(inputs: tuple[Tensor, ...], params: Params) -> Inferred:
     element: DType = params["dtype"]
     (x,) = inputs
     if x.element.is_complex and not element.is_complex:
-        raise DTypeError(f"cast: complex values do not convert to {element} ({describe(x)}); take real() or abs()")
+        raise DTypeError(
+            f"cast: complex values do not convert to {element} ({describe(x)}); take real() or abs()"
+        )
     return element, x.dims
 
 
@@ -42,7 +44,7 @@ def _pull_cast(x: Scalar, dtype: DType) -> Scalar:
 
 cast_op = OpDef(
     name="cast",
-    doc="Conversion to another element type, as NumPy's astype. Through an integer type the gradient is zero.",
+    doc="Conversion to another element type, as NumPy's astype. No slope passes an integer type.",
     infer=_infer,
     reference=_reference,
     gradient=_gradient,
@@ -74,9 +76,14 @@ def cast(x: TensorLike, dtype: object) -> Tensor:
 
 
 identity = elementwise(
-    "identity", doc="The same values (Theano's tensor_copy).", arity=1, scalar=lambda x: x, numpy=lambda x: x.copy(),
-    gradient=lambda g, x, out: (g,), cost=0,
-)  # fmt: skip
+    "identity",
+    doc="The same values (Theano's tensor_copy).",
+    arity=1,
+    scalar=lambda x: x,
+    numpy=lambda x: x.copy(),
+    gradient=lambda g, x, out: (g,),
+    cost=0,
+)
 
 
 def as_condition(value: TensorLike) -> Tensor:

@@ -9,21 +9,33 @@ from symtensor.opdef import Domain, Gradients, OpDef, elementwise
 from symtensor_codegen import dtypes, scalar
 from symtensor_codegen.scalar import Scalar
 
-from .elementwise import identity, mul
+from .elementwise import mul
 from .elementwise_math import cos, sin
 
 
 def _part(name: str, doc: str, meaning: Any, numpy: Any) -> OpDef:
     return elementwise(
-        name, doc=doc, arity=1, accepts="c", result=dtypes.real_of, scalar=meaning, numpy=numpy, domains=(Domain(),)
-    )  # fmt: skip
+        name,
+        doc=doc,
+        arity=1,
+        accepts="c",
+        result=dtypes.real_of,
+        scalar=meaning,
+        numpy=numpy,
+        domains=(Domain(),),
+    )
 
 
 real_op = _part("real", "Real part.", scalar.real, lambda x: np.real(x).copy())
 imag_op = _part("imag", "Imaginary part.", scalar.imag, lambda x: np.imag(x).copy())
 conj_op = elementwise(
-    "conj", doc="Complex conjugate.", arity=1, accepts="c", scalar=scalar.conj, numpy=np.conj,
-)  # fmt: skip
+    "conj",
+    doc="Complex conjugate.",
+    arity=1,
+    accepts="c",
+    scalar=scalar.conj,
+    numpy=np.conj,
+)
 
 
 def _angle(x: Scalar) -> Scalar:
@@ -39,14 +51,34 @@ def _angle_gradient(g: Tensor, x: Tensor, out: Tensor) -> Gradients:
 
 
 angle = elementwise(
-    "angle", doc="Angle to the positive real axis in radians; of real numbers 0 or pi.", arity=1, integer="quotient",
-    accepts="fc", result=dtypes.real_of, scalar=_angle, numpy=np.angle, gradient=_angle_gradient, cost=25,
-)  # fmt: skip
+    "angle",
+    doc="Angle to the positive real axis in radians; of real numbers 0 or pi.",
+    arity=1,
+    integer="quotient",
+    accepts="fc",
+    result=dtypes.real_of,
+    scalar=_angle,
+    numpy=np.angle,
+    gradient=_angle_gradient,
+    cost=25,
+)
+
+
+def _joined(re: Scalar, im: Scalar) -> Scalar:
+    part = dtypes.real_of(dtypes.complex_of(re.dtype))  # there is no complex type of half precision
+    return scalar.complex_op(scalar.cast(re, part), scalar.cast(im, part))
+
+
 complex_op = elementwise(
-    "complex", doc="Complex number of its real and imaginary part.", arity=2, integer="float", accepts="f",
-    result=dtypes.complex_of, scalar=scalar.complex_op,
+    "complex",
+    doc="Complex number of its real and imaginary part.",
+    arity=2,
+    integer="float",
+    accepts="f",
+    result=dtypes.complex_of,
+    scalar=_joined,
     numpy=lambda re, im: (re + 1j * im).astype(np.result_type(re, np.complex64)),
-)  # fmt: skip
+)
 
 
 def real(x: TensorLike) -> Tensor:
@@ -74,4 +106,14 @@ def complex_from_polar(size: TensorLike, angle: TensorLike) -> Tensor:
     return complex_op(mul(size, cos(angle)), mul(size, sin(angle)))
 
 
-__all__ = ["angle", "complex_from_polar", "complex_op", "conj", "conj_op", "identity", "imag", "imag_op", "real", "real_op"]
+__all__ = [
+    "angle",
+    "complex_from_polar",
+    "complex_op",
+    "conj",
+    "conj_op",
+    "imag",
+    "imag_op",
+    "real",
+    "real_op",
+]

@@ -1,8 +1,8 @@
 """What elementary functions mean for complex elements, as scalar expressions of real and imaginary parts.
 
-Addition, subtraction, multiplication, division, negation, equality and selection need no formula here: lowering
-splits them itself. Sources: Kahan, "Branch cuts for complex elementary functions, or much ado about nothing's sign
-bit" (1987), and Annex G of the C99 standard.
+Addition, subtraction, multiplication, division, negation, equality and selection need no formula here:
+lowering splits them itself. Sources: Kahan, "Branch cuts for complex elementary functions, or much ado about
+nothing's sign bit" (1987), and Annex G of the C99 standard.
 """
 
 import math

@@ -29,7 +29,7 @@ from .casting import as_condition, identity
 from .elementwise_bits import and_
 from .gradient_parts import typed, zeros
 
-# Arithmetic -----------------------------------------------------------------------------------------------------
+# Arithmetic ------------------------------------------------------------------------------------------------
 
 
 def _add(a: Scalar, b: Scalar) -> Scalar:
@@ -41,17 +41,34 @@ def _mul(a: Scalar, b: Scalar) -> Scalar:
 
 
 add = elementwise(
-    "add", doc="Sum.", arity=2, scalar=_add, numpy=np.add, arithmetic=True, associative=True,
+    "add",
+    doc="Sum.",
+    arity=2,
+    scalar=_add,
+    numpy=np.add,
+    arithmetic=True,
+    associative=True,
     gradient=lambda g, x, y, out: (g, g),
-)  # fmt: skip
+)
 sub = elementwise(
-    "sub", doc="Difference.", arity=2, accepts="iufc", scalar=scalar.sub, numpy=np.subtract, arithmetic=True,
+    "sub",
+    doc="Difference.",
+    arity=2,
+    accepts="iufc",
+    scalar=scalar.sub,
+    numpy=np.subtract,
+    arithmetic=True,
     gradient=lambda g, x, y, out: (g, -g),
-)  # fmt: skip
+)
 mul = elementwise(
-    "mul", doc="Product.", arity=2, scalar=_mul, numpy=np.multiply, associative=True,
+    "mul",
+    doc="Product.",
+    arity=2,
+    scalar=_mul,
+    numpy=np.multiply,
+    associative=True,
     gradient=lambda g, x, y, out: (g * y, g * x),
-)  # fmt: skip
+)
 
 
 def _true_div_gradient(g: Tensor, x: Tensor, y: Tensor, out: Tensor) -> Gradients:
@@ -60,14 +77,27 @@ def _true_div_gradient(g: Tensor, x: Tensor, y: Tensor, out: Tensor) -> Gradient
 
 
 true_div = elementwise(
-    "true_div", doc="Quotient; integers are divided in floating point.", arity=2, integer="quotient",
-    scalar=scalar.div, numpy=np.true_divide, gradient=_true_div_gradient, domains=(Domain(), Domain(0.5, 2)), cost=4,
-)  # fmt: skip
+    "true_div",
+    doc="Quotient; integers are divided in floating point.",
+    arity=2,
+    integer="quotient",
+    scalar=scalar.div,
+    numpy=np.true_divide,
+    gradient=_true_div_gradient,
+    domains=(Domain(), Domain(0.5, 2)),
+    cost=4,
+)
 floordiv = elementwise(
-    "floordiv", doc="Largest integer not above the quotient; integer division by zero gives 0.", arity=2,
-    accepts="iuf", scalar=scalar.floordiv, numpy=np.floor_divide, arithmetic=True, cost=8,
+    "floordiv",
+    doc="Largest integer not above the quotient; integer division by zero gives 0.",
+    arity=2,
+    accepts="iuf",
+    scalar=scalar.floordiv,
+    numpy=np.floor_divide,
+    arithmetic=True,
+    cost=8,
     gradient=lambda g, x, y, out: (zeros(g), zeros(g)),
-)  # fmt: skip
+)
 
 
 def _mod_gradient(g: Tensor, x: Tensor, y: Tensor, out: Tensor) -> Gradients:
@@ -75,10 +105,17 @@ def _mod_gradient(g: Tensor, x: Tensor, y: Tensor, out: Tensor) -> Gradients:
 
 
 mod = elementwise(
-    "mod", doc="Remainder with the sign of the divisor; an integer modulo zero is 0.", arity=2,
-    accepts="iuf", scalar=scalar.mod, numpy=np.mod, arithmetic=True, gradient=_mod_gradient, cost=8,
+    "mod",
+    doc="Remainder with the sign of the divisor; an integer modulo zero is 0.",
+    arity=2,
+    accepts="iuf",
+    scalar=scalar.mod,
+    numpy=np.mod,
+    arithmetic=True,
+    gradient=_mod_gradient,
+    cost=8,
     domains=(Domain(-3, 3), Domain(3.5, 5)),
-)  # fmt: skip
+)
 
 
 def _fmod_gradient(g: Tensor, x: Tensor, y: Tensor, out: Tensor) -> Gradients:
@@ -88,23 +125,47 @@ def _fmod_gradient(g: Tensor, x: Tensor, y: Tensor, out: Tensor) -> Gradients:
 
 
 fmod = elementwise(
-    "fmod", doc="Remainder with the sign of the dividend, as C's fmod.", arity=2,
-    accepts="iuf", scalar=scalar.fmod, numpy=np.fmod, arithmetic=True, gradient=_fmod_gradient, cost=8,
+    "fmod",
+    doc="Remainder with the sign of the dividend, as C's fmod.",
+    arity=2,
+    accepts="iuf",
+    scalar=scalar.fmod,
+    numpy=np.fmod,
+    arithmetic=True,
+    gradient=_fmod_gradient,
+    cost=8,
     domains=(Domain(-3, 3), Domain(3.5, 5)),
-)  # fmt: skip
+)
 neg = elementwise(
-    "neg", doc="Negation.", arity=1, accepts="iufc", scalar=scalar.neg, numpy=np.negative, arithmetic=True,
+    "neg",
+    doc="Negation.",
+    arity=1,
+    accepts="iufc",
+    scalar=scalar.neg,
+    numpy=np.negative,
+    arithmetic=True,
     gradient=lambda g, x, out: (-g,),
-)  # fmt: skip
+)
 abs_ = elementwise(
-    "abs", doc="Absolute value; the modulus of a complex number. Its derivative at 0 is 0.", arity=1,
-    scalar=complex_scalars.absolute, numpy=np.abs, result=dtypes.real_of, arithmetic=True,
+    "abs",
+    doc="Absolute value; the modulus of a complex number. Its derivative at 0 is 0.",
+    arity=1,
+    scalar=complex_scalars.absolute,
+    numpy=np.abs,
+    result=dtypes.real_of,
+    arithmetic=True,
     gradient=lambda g, x, out: (g * sign(x),),
-)  # fmt: skip
-sign = elementwise(
-    "sign", doc="-1, 0 or 1; of a complex number, the number divided by its modulus.", arity=1, accepts="iufc",
-    scalar=complex_scalars.sign, numpy=np.sign, arithmetic=True, gradient=lambda g, x, out: (zeros(g),),
-)  # fmt: skip
+)
+sign: OpDef = elementwise(
+    "sign",
+    doc="-1, 0 or 1; of a complex number, the number divided by its modulus.",
+    arity=1,
+    accepts="iufc",
+    scalar=complex_scalars.sign,
+    numpy=np.sign,
+    arithmetic=True,
+    gradient=lambda g, x, out: (zeros(g),),
+)
 
 
 def _reciprocal(x: Scalar) -> Scalar:
@@ -112,17 +173,28 @@ def _reciprocal(x: Scalar) -> Scalar:
 
 
 reciprocal = elementwise(
-    "reciprocal", doc="1 / x.", arity=1, integer="float", scalar=_reciprocal,
-    numpy=lambda x: np.true_divide(x.dtype.type(1), x), gradient=lambda g, x, out: (-(g * sqr(out)),),
-    domains=(Domain(0.5, 2),), cost=4,
-)  # fmt: skip
-sqr = elementwise(
-    "sqr", doc="Square.", arity=1, scalar=lambda x: _mul(x, x), numpy=lambda x: np.multiply(x, x), arithmetic=True,
+    "reciprocal",
+    doc="1 / x.",
+    arity=1,
+    integer="float",
+    scalar=_reciprocal,
+    numpy=lambda x: np.true_divide(x.dtype.type(1), x),
+    gradient=lambda g, x, out: (-(g * sqr(out)),),
+    domains=(Domain(0.5, 2),),
+    cost=4,
+)
+sqr: OpDef = elementwise(
+    "sqr",
+    doc="Square.",
+    arity=1,
+    scalar=lambda x: _mul(x, x),
+    numpy=lambda x: np.multiply(x, x),
+    arithmetic=True,
     gradient=lambda g, x, out: (g * (typed(2, x) * x),),
-)  # fmt: skip
+)
 
 
-# Powers ---------------------------------------------------------------------------------------------------------
+# Powers ----------------------------------------------------------------------------------------------------
 
 
 def _pow_gradient(g: Tensor, x: Tensor, y: Tensor, out: Tensor) -> Gradients:
@@ -142,13 +214,20 @@ def _pow_gradient(g: Tensor, x: Tensor, y: Tensor, out: Tensor) -> Gradients:
 
 
 pow_ = elementwise(
-    "pow", doc="Power. Integers stay integers (negative exponents are not supported there).", arity=2, accepts="iufc",
-    scalar=complex_scalars.power, numpy=np.power, arithmetic=True, gradient=_pow_gradient, cost=40,
+    "pow",
+    doc="Power. Integers stay integers (negative exponents are not supported there).",
+    arity=2,
+    accepts="iufc",
+    scalar=complex_scalars.power,
+    numpy=np.power,
+    arithmetic=True,
+    gradient=_pow_gradient,
+    cost=40,
     domains=(Domain(0.1, 3), Domain(0, 3)),
-)  # fmt: skip
+)
 
 
-# Extremes -------------------------------------------------------------------------------------------------------
+# Extremes --------------------------------------------------------------------------------------------------
 
 
 def _maximum(a: Scalar, b: Scalar) -> Scalar:
@@ -166,13 +245,23 @@ def _split(g: Tensor, first: Tensor) -> Gradients:
 
 
 maximum = elementwise(
-    "maximum", doc="Larger value, NaN where one is NaN. At a tie the first argument gets the gradient.", arity=2,
-    accepts="biuf", scalar=_maximum, numpy=np.maximum, gradient=lambda g, x, y, out: _split(g, ge(x, y)),
-)  # fmt: skip
+    "maximum",
+    doc="Larger value, NaN where one is NaN. At a tie the first argument gets the gradient.",
+    arity=2,
+    accepts="biuf",
+    scalar=_maximum,
+    numpy=np.maximum,
+    gradient=lambda g, x, y, out: _split(g, ge(x, y)),
+)
 minimum = elementwise(
-    "minimum", doc="Smaller value, NaN where one is NaN. At a tie the first argument gets the gradient.", arity=2,
-    accepts="biuf", scalar=_minimum, numpy=np.minimum, gradient=lambda g, x, y, out: _split(g, le(x, y)),
-)  # fmt: skip
+    "minimum",
+    doc="Smaller value, NaN where one is NaN. At a tie the first argument gets the gradient.",
+    arity=2,
+    accepts="biuf",
+    scalar=_minimum,
+    numpy=np.minimum,
+    gradient=lambda g, x, y, out: _split(g, le(x, y)),
+)
 
 
 def _fmax(a: Scalar, b: Scalar) -> Scalar:
@@ -184,13 +273,23 @@ def _fmin(a: Scalar, b: Scalar) -> Scalar:
 
 
 fmax = elementwise(
-    "fmax", doc="Larger value; where one is NaN, the other.", arity=2, accepts="biuf", scalar=_fmax, numpy=np.fmax,
+    "fmax",
+    doc="Larger value; where one is NaN, the other.",
+    arity=2,
+    accepts="biuf",
+    scalar=_fmax,
+    numpy=np.fmax,
     gradient=lambda g, x, y, out: _split(g, eq(out, x)),
-)  # fmt: skip
+)
 fmin = elementwise(
-    "fmin", doc="Smaller value; where one is NaN, the other.", arity=2, accepts="biuf", scalar=_fmin, numpy=np.fmin,
+    "fmin",
+    doc="Smaller value; where one is NaN, the other.",
+    arity=2,
+    accepts="biuf",
+    scalar=_fmin,
+    numpy=np.fmin,
     gradient=lambda g, x, y, out: _split(g, eq(out, x)),
-)  # fmt: skip
+)
 
 
 def _clip_gradient(g: Tensor, x: Tensor, low: Tensor, high: Tensor, out: Tensor) -> Gradients:
@@ -200,11 +299,16 @@ def _clip_gradient(g: Tensor, x: Tensor, low: Tensor, high: Tensor, out: Tensor)
 
 
 clip_op = elementwise(
-    "clip", doc="x moved into [low, high]; its derivative on the bounds is 1.", arity=3, accepts="biuf",
+    "clip",
+    doc="x moved into [low, high]; its derivative on the bounds is 1.",
+    arity=3,
+    accepts="biuf",
     scalar=lambda x, low, high: _minimum(_maximum(x, low), high),
     numpy=lambda x, low, high: np.minimum(np.maximum(x, low), high),
-    gradient=_clip_gradient, domains=(Domain(-2, 2), Domain(-1, -0.5), Domain(0.5, 1)), cost=2,
-)  # fmt: skip
+    gradient=_clip_gradient,
+    domains=(Domain(-2, 2), Domain(-1, -0.5), Domain(0.5, 1)),
+    cost=2,
+)
 
 
 def clip(x: TensorLike, low: TensorLike | None, high: TensorLike | None) -> Tensor:
@@ -214,7 +318,7 @@ def clip(x: TensorLike, low: TensorLike | None, high: TensorLike | None) -> Tens
     return maximum(x, low) if high is None else clip_op(x, low, high)
 
 
-# Comparisons ----------------------------------------------------------------------------------------------------
+# Comparisons -----------------------------------------------------------------------------------------------
 
 
 def _bool(common: DType) -> DType:
@@ -227,20 +331,27 @@ def _no_slope(g: Tensor, *inputs_and_out: Tensor) -> Gradients:
 
 def _comparison(name: str, doc: str, meaning: Any, numpy: Any, accepts: str) -> OpDef:
     return elementwise(
-        name, doc=doc, arity=2, scalar=meaning, numpy=numpy, result=_bool, accepts=accepts, gradient=_no_slope,
+        name,
+        doc=doc,
+        arity=2,
+        scalar=meaning,
+        numpy=numpy,
+        result=_bool,
+        accepts=accepts,
+        gradient=_no_slope,
         domains=(Domain(-2, 2), Domain(-2, 2)),
-    )  # fmt: skip
+    )
 
 
-eq = _comparison("eq", "Whether two values are equal (bool).", scalar.eq, np.equal, "biufc")
+eq: OpDef = _comparison("eq", "Whether two values are equal (bool).", scalar.eq, np.equal, "biufc")
 neq = _comparison("neq", "Whether two values differ (bool).", scalar.ne, np.not_equal, "biufc")
 lt = _comparison("lt", "Whether a is less than b (bool).", scalar.lt, np.less, "biuf")
-le = _comparison("le", "Whether a is at most b (bool).", scalar.le, np.less_equal, "biuf")
+le: OpDef = _comparison("le", "Whether a is at most b (bool).", scalar.le, np.less_equal, "biuf")
 gt = _comparison("gt", "Whether a is greater than b (bool).", scalar.gt, np.greater, "biuf")
-ge = _comparison("ge", "Whether a is at least b (bool).", scalar.ge, np.greater_equal, "biuf")
+ge: OpDef = _comparison("ge", "Whether a is at least b (bool).", scalar.ge, np.greater_equal, "biuf")
 
 
-# Choosing -------------------------------------------------------------------------------------------------------
+# Choosing --------------------------------------------------------------------------------------------------
 
 
 def _switch_infer(inputs: tuple[Tensor, ...], params: Params) -> Inferred:

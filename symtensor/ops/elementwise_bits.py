@@ -22,9 +22,27 @@ def _bits(name: str, doc: str, meaning: Any, numpy: Any, arity: int = 2, **facts
     return elementwise(name, doc=doc, arity=arity, scalar=meaning, numpy=numpy, gradient=_no_slope, **facts)
 
 
-and_ = _bits("bitwise_and", "Bits set in both; of bools, whether both hold.", scalar.bit_and, np.bitwise_and, associative=True)
-or_ = _bits("bitwise_or", "Bits set in one or both; of bools, whether one holds.", scalar.bit_or, np.bitwise_or, associative=True)
-xor = _bits("bitwise_xor", "Bits set in exactly one; of bools, whether they differ.", scalar.bit_xor, np.bitwise_xor, associative=True)
+and_ = _bits(
+    "bitwise_and",
+    "Bits set in both; of bools, whether both hold.",
+    scalar.bit_and,
+    np.bitwise_and,
+    associative=True,
+)
+or_ = _bits(
+    "bitwise_or",
+    "Bits set in one or both; of bools, whether one holds.",
+    scalar.bit_or,
+    np.bitwise_or,
+    associative=True,
+)
+xor = _bits(
+    "bitwise_xor",
+    "Bits set in exactly one; of bools, whether they differ.",
+    scalar.bit_xor,
+    np.bitwise_xor,
+    associative=True,
+)
 invert = _bits("invert", "All bits flipped; of bools, the opposite.", scalar.bit_not, np.invert, arity=1)
 
 bitwise_and, bitwise_or, bitwise_xor, bitwise_not = and_, or_, xor, invert
@@ -50,18 +68,28 @@ def logical_not(a: TensorLike) -> Tensor:
     return invert(as_condition(a))
 
 
-# Shifts and divisors --------------------------------------------------------------------------------------------
+# Shifts and divisors ---------------------------------------------------------------------------------------
 
 SHIFTS = (Domain(0, 100), Domain(0, 5))
 
 left_shift = _bits(
-    "left_shift", "Bits moved to the left: a * 2**b, modulo the width of the type.", scalar.shl, np.left_shift,
-    accepts="iu", arithmetic=True, domains=SHIFTS,
-)  # fmt: skip
+    "left_shift",
+    "Bits moved to the left: a * 2**b, modulo the width of the type.",
+    scalar.shl,
+    np.left_shift,
+    accepts="iu",
+    arithmetic=True,
+    domains=SHIFTS,
+)
 right_shift = _bits(
-    "right_shift", "Bits moved to the right: floor(a / 2**b).", scalar.shr, np.right_shift, accepts="iu",
-    arithmetic=True, domains=SHIFTS,
-)  # fmt: skip
+    "right_shift",
+    "Bits moved to the right: floor(a / 2**b).",
+    scalar.shr,
+    np.right_shift,
+    accepts="iu",
+    arithmetic=True,
+    domains=SHIFTS,
+)
 
 gcd = _bits("gcd", "Greatest common divisor, never negative.", scalar.gcd, np.gcd, accepts="iu", cost=200)
 

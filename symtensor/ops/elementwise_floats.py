@@ -26,11 +26,20 @@ from .elementwise_bits import and_, invert, or_
 from .gradient_parts import typed, zeros
 
 
-def _test(name: str, doc: str, meaning: Any, numpy: Any, accepts: str = "biufc", integer: str = "keep") -> OpDef:
+def _test(
+    name: str, doc: str, meaning: Any, numpy: Any, accepts: str = "biufc", integer: str = "keep"
+) -> OpDef:
     return elementwise(
-        name, doc=doc, arity=1, scalar=meaning, numpy=numpy, result=lambda common: dtypes.bool_, accepts=accepts,
-        integer=integer, gradient=lambda g, x, out: (zeros(g),),
-    )  # fmt: skip
+        name,
+        doc=doc,
+        arity=1,
+        scalar=meaning,
+        numpy=numpy,
+        result=lambda common: dtypes.bool_,
+        accepts=accepts,
+        integer=integer,
+        gradient=lambda g, x, out: (zeros(g),),
+    )
 
 
 def _infinite(x: Scalar) -> Scalar:
@@ -48,7 +57,9 @@ def _finite(x: Scalar) -> Scalar:
 isnan = _test("isnan", "Whether it is not a number (bool).", either_part(scalar.isnan), np.isnan)
 isinf = _test("isinf", "Whether it is infinite (bool).", _infinite, np.isinf)
 isfinite = _test("isfinite", "Whether it is neither infinite nor NaN (bool).", _finite, np.isfinite)
-signbit = _test("signbit", "Whether the sign bit is set, also of -0.0 (bool).", scalar.signbit, np.signbit, "f", "float")
+signbit = _test(
+    "signbit", "Whether the sign bit is set, also of -0.0 (bool).", scalar.signbit, np.signbit, "f", "float"
+)
 
 
 def _copysign_gradient(g: Tensor, x: Tensor, y: Tensor, out: Tensor) -> Gradients:
@@ -57,13 +68,26 @@ def _copysign_gradient(g: Tensor, x: Tensor, y: Tensor, out: Tensor) -> Gradient
 
 
 copysign = elementwise(
-    "copysign", doc="The size of x with the sign of y.", arity=2, integer="float", accepts="f",
-    scalar=scalar.copysign, numpy=np.copysign, gradient=_copysign_gradient,
-)  # fmt: skip
+    "copysign",
+    doc="The size of x with the sign of y.",
+    arity=2,
+    integer="float",
+    accepts="f",
+    scalar=scalar.copysign,
+    numpy=np.copysign,
+    gradient=_copysign_gradient,
+)
 nextafter = elementwise(
-    "nextafter", doc="The next floating-point number from x toward y.", arity=2, integer="float", accepts="f",
-    scalar=scalar.nextafter, numpy=np.nextafter, gradient=lambda g, x, y, out: (g, zeros(g)), cost=6,
-)  # fmt: skip
+    "nextafter",
+    doc="The next floating-point number from x toward y.",
+    arity=2,
+    integer="float",
+    accepts="f",
+    scalar=scalar.nextafter,
+    numpy=np.nextafter,
+    gradient=lambda g, x, y, out: (g, zeros(g)),
+    cost=6,
+)
 
 
 def _heaviside(x: Scalar, at_zero: Scalar) -> Scalar:
@@ -73,13 +97,19 @@ def _heaviside(x: Scalar, at_zero: Scalar) -> Scalar:
 
 
 heaviside = elementwise(
-    "heaviside", doc="0 for negative x, 1 for positive x, and the second argument at 0.", arity=2, integer="float",
-    accepts="f", scalar=_heaviside, numpy=np.heaviside, cost=3,
+    "heaviside",
+    doc="0 for negative x, 1 for positive x, and the second argument at 0.",
+    arity=2,
+    integer="float",
+    accepts="f",
+    scalar=_heaviside,
+    numpy=np.heaviside,
+    cost=3,
     gradient=lambda g, x, y, out: (zeros(g), switch(eq(x, typed(0, x)), g, typed(0, g))),
-)  # fmt: skip
+)
 
 
-# Powers of two --------------------------------------------------------------------------------------------------
+# Powers of two ---------------------------------------------------------------------------------------------
 
 
 def _ldexp_infer(inputs: tuple[Tensor, ...], params: Params) -> Inferred:
@@ -94,7 +124,7 @@ def _ldexp_convert(op: OpDef, values: tuple[TensorLike, ...]) -> tuple[Tensor, .
     return x, as_tensor(values[1])
 
 
-ldexp = OpDef(
+ldexp: OpDef = OpDef(
     name="ldexp",
     doc="x * 2**n for an integer n.",
     infer=_ldexp_infer,
@@ -114,7 +144,7 @@ ldexp = OpDef(
 )
 
 
-# Closeness ------------------------------------------------------------------------------------------------------
+# Closeness -------------------------------------------------------------------------------------------------
 
 
 def isclose(
@@ -148,6 +178,18 @@ def isneginf(x: TensorLike) -> Tensor:
 
 
 __all__ = [
-    "allclose", "copysign", "heaviside", "invert", "isclose", "isfinite", "isinf", "isnan", "isneginf", "isposinf",
-    "ldexp", "nextafter", "sign", "signbit",
-]  # fmt: skip
+    "allclose",
+    "copysign",
+    "heaviside",
+    "invert",
+    "isclose",
+    "isfinite",
+    "isinf",
+    "isnan",
+    "isneginf",
+    "isposinf",
+    "ldexp",
+    "nextafter",
+    "sign",
+    "signbit",
+]

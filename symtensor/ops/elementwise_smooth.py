@@ -21,7 +21,7 @@ def _function(name: str, doc: str, meaning: Any, numpy: Any, gradient: Any, **fa
     facts.setdefault("arity", 1)
     return elementwise(
         name, doc=doc, integer="float", accepts="f", scalar=meaning, numpy=numpy, gradient=gradient, **facts
-    )  # fmt: skip
+    )
 
 
 def _sigmoid_reference(x: Any) -> Any:
@@ -30,18 +30,29 @@ def _sigmoid_reference(x: Any) -> Any:
 
 
 sigmoid = _function(
-    "sigmoid", "1 / (1 + exp(-x)), without overflow.", scalar.sigmoid, _sigmoid_reference,
+    "sigmoid",
+    "1 / (1 + exp(-x)), without overflow.",
+    scalar.sigmoid,
+    _sigmoid_reference,
     lambda g, x, out: (g * (out * (typed(1, x) - out)),),
-)  # fmt: skip
+)
 softplus = _function(
-    "softplus", "log(1 + exp(x)), without overflow.", scalar.softplus, lambda x: np.logaddexp(x.dtype.type(0), x),
+    "softplus",
+    "log(1 + exp(x)), without overflow.",
+    scalar.softplus,
+    lambda x: np.logaddexp(x.dtype.type(0), x),
     lambda g, x, out: (g * sigmoid(x),),
-)  # fmt: skip
+)
 relu_op = elementwise(
-    "relu", doc="The larger of x and 0; its derivative at 0 is 1/2.", arity=1, accepts="iuf", arithmetic=True,
-    scalar=lambda x: scalar.maximum(x, 0), numpy=lambda x: np.maximum(x, x.dtype.type(0)),
+    "relu",
+    doc="The larger of x and 0; its derivative at 0 is 1/2.",
+    arity=1,
+    accepts="iuf",
+    arithmetic=True,
+    scalar=lambda x: scalar.maximum(x, 0),
+    numpy=lambda x: np.maximum(x, x.dtype.type(0)),
     gradient=lambda g, x, out: (g * (typed(0.5, g) * (typed(1, x) + sign(x))),),
-)  # fmt: skip
+)
 
 
 def _log_of_sum_gradient(base: float) -> Callable[..., tuple[Tensor, Tensor]]:
@@ -53,13 +64,21 @@ def _log_of_sum_gradient(base: float) -> Callable[..., tuple[Tensor, Tensor]]:
 
 
 logaddexp = _function(
-    "logaddexp", "log(exp(x) + exp(y)), without overflow.", scalar.logaddexp, np.logaddexp,
-    _log_of_sum_gradient(math.e), arity=2,
-)  # fmt: skip
+    "logaddexp",
+    "log(exp(x) + exp(y)), without overflow.",
+    scalar.logaddexp,
+    np.logaddexp,
+    _log_of_sum_gradient(math.e),
+    arity=2,
+)
 logaddexp2 = _function(
-    "logaddexp2", "log2(2**x + 2**y), without overflow.", scalar.logaddexp2, np.logaddexp2,
-    _log_of_sum_gradient(2), arity=2,
-)  # fmt: skip
+    "logaddexp2",
+    "log2(2**x + 2**y), without overflow.",
+    scalar.logaddexp2,
+    np.logaddexp2,
+    _log_of_sum_gradient(2),
+    arity=2,
+)
 
 
 def _each(function: Callable[[float], float]) -> Callable[[Any], Any]:
@@ -72,13 +91,20 @@ def _each(function: Callable[[float], float]) -> Callable[[Any], Any]:
 TWO_OVER_ROOT_PI = 2 / math.sqrt(math.pi)
 
 erf = _function(
-    "erf", "Error function.", scalar.erf, _each(math.erf),
+    "erf",
+    "Error function.",
+    scalar.erf,
+    _each(math.erf),
     lambda g, x, out: (g * (typed(TWO_OVER_ROOT_PI, x) * exp(-sqr(x))),),
-)  # fmt: skip
+)
 erfc = _function(
-    "erfc", "1 - erf(x), accurate for large x.", scalar.erfc, _each(math.erfc),
-    lambda g, x, out: (-(g * (typed(TWO_OVER_ROOT_PI, x) * exp(-sqr(x)))),), cost=30,
-)  # fmt: skip
+    "erfc",
+    "1 - erf(x), accurate for large x.",
+    scalar.erfc,
+    _each(math.erfc),
+    lambda g, x, out: (-(g * (typed(TWO_OVER_ROOT_PI, x) * exp(-sqr(x)))),),
+    cost=30,
+)
 
 
 def _times_log(x: Scalar, y: Scalar) -> Scalar:
@@ -90,10 +116,19 @@ def _times_log_reference(x: Any, y: Any) -> Any:
 
 
 xlogx = _function(
-    "xlogx", "x log(x), 0 at 0.", lambda x: _times_log(x, x), lambda x: _times_log_reference(x, x),
-    lambda g, x, out: (g * (typed(1, x) + log(x)),), domains=POSITIVE,
-)  # fmt: skip
+    "xlogx",
+    "x log(x), 0 at 0.",
+    lambda x: _times_log(x, x),
+    lambda x: _times_log_reference(x, x),
+    lambda g, x, out: (g * (typed(1, x) + log(x)),),
+    domains=POSITIVE,
+)
 xlogy0 = _function(
-    "xlogy0", "x log(y), 0 where x is 0.", _times_log, _times_log_reference,
-    lambda g, x, y, out: (g * log(y), g * (x / y)), arity=2, domains=(Domain(), *POSITIVE),
-)  # fmt: skip
+    "xlogy0",
+    "x log(y), 0 where x is 0.",
+    _times_log,
+    _times_log_reference,
+    lambda g, x, y, out: (g * log(y), g * (x / y)),
+    arity=2,
+    domains=(Domain(), *POSITIVE),
+)

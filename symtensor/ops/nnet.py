@@ -1,5 +1,6 @@
 """Softmax and the functions that neural networks are written with."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,14 +14,14 @@ from symtensor_codegen.errors import DTypeError
 from symtensor_codegen.scalar import Scalar
 
 from .arguments import normal_axes
-from .elementwise import abs_, clip, gt, minimum, reciprocal, switch
+from .elementwise import abs_, clip, minimum, switch
 from .elementwise_math import exp, expm1, tanh
 from .elementwise_smooth import erf, relu_op, sigmoid
 from .gradient_parts import typed
 
 Axes = tuple[int, ...]
 
-# Softmax: the exponentials of each slice, over their sum --------------------------------------------------
+# Softmax: the exponentials of each slice, over their sum ---------------------------------------------------
 
 
 def _infer(inputs: tuple[Tensor, ...], params: Params) -> Inferred:
@@ -128,16 +129,16 @@ log_softmax_op = OpDef(
 def _over_axis(op: OpDef, x: TensorLike, axis: Any) -> Tensor:
     from .shaping import dimshuffle
 
-    (x,) = op.convert(op, (x,)) if op.convert is not None else (as_tensor(x),)
-    if config.cast_policy == "theano" and x.ndim == 1:
-        x = dimshuffle(x, "x", 0)
-    return op.make(x, axes=normal_axes(op.name, axis, x.ndim, x))
+    v = _float(x, op.name)
+    if config.cast_policy == "theano" and v.ndim == 1:
+        v = dimshuffle(v, "x", 0)
+    return op.make(v, axes=normal_axes(op.name, axis, v.ndim, v))
 
 
 def softmax(x: TensorLike, axis: Any = -1) -> Tensor:
     """exp(x) / sum(exp(x)) over an axis, several axes, or all (None); without overflow.
 
-    The result has the sizes of ``x``. Under ``config.cast_policy = "theano"`` a vector gives a (1, n) row, as there.
+    The result has the sizes of ``x``. Under ``config.cast_policy = "theano"`` a vector gives a (1, n) row.
     """
     return _over_axis(softmax_op, x, axis)
 
@@ -155,22 +156,27 @@ def softmax_with_bias(x: TensorLike, b: TensorLike) -> Tensor:
     return softmax(as_tensor(x) + b)
 
 
-# Activations ----------------------------------------------------------------------------------------------
+# Activations -----------------------------------------------------------------------------------------------
+
+
+def _float(x: TensorLike, name: str) -> Tensor:
+    return promoted((x,), integer="float", name=name)[0]
 
 
 def relu(x: TensorLike, alpha: TensorLike = 0) -> Tensor:
-    """max(x, 0); with ``alpha``, negative values are multiplied by it. The derivative at 0 is the mean of both."""
+    """max(x, 0); with ``alpha``, negative values times it. The derivative at 0 is the mean of both."""
     if isinstance(alpha, (int, float)) and alpha == 0:
         return relu_op(x)
-    x, alpha = promoted((x, alpha), integer="quotient", name="relu")
-    half = typed(0.5, alpha)
-    return (half + half * alpha) * x + (half - half * alpha) * abs_(x)
+    v, slope = promoted((x, alpha), integer="quotient", name="relu")
+    half = typed(0.5, slope)
+    return (half + half * slope) * v + (half - half * slope) * abs_(v)
 
 
 def elu(x: TensorLike, alpha: TensorLike = 1) -> Tensor:
-    """x where positive, else alpha (exp(x) - 1)."""
-    (x,) = promoted((x,), integer="float", name="elu")
-    return switch(gt(x, 0), x, alpha * expm1(minimum(x, 0)))
+    """Positive values as they are, negative ones as alpha (exp(x) - 1)."""
+    v = _float(x, "elu")
+    negative: Tensor = alpha * expm1(minimum(v, typed(0, v)))
+    return switch(v > 0, v, negative)
 
 
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805  # Klambauer et al. (2017), equation 14
@@ -178,42 +184,48 @@ SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805  # Klambauer et 
 
 def selu(x: TensorLike) -> Tensor:
     """Scaled elu, which keeps mean 0 and variance 1 (Klambauer et al. 2017)."""
-    return SELU_SCALE * elu(x, SELU_ALPHA)
+    v = _float(x, "selu")
+    return typed(SELU_SCALE, v) * elu(v, typed(SELU_ALPHA, v))
 
 
 def silu(x: TensorLike) -> Tensor:
-    """x sigmoid(x) (also called swish)."""
-    (x,) = promoted((x,), integer="float", name="silu")
-    return x * sigmoid(x)
+    """Product of x and sigmoid(x), also called swish."""
+    v = _float(x, "silu")
+    return v * sigmoid(v)
 
 
 def gelu(x: TensorLike, approximate: bool = False) -> Tensor:
-    """x times the normal distribution function of x; or its tanh approximation (Hendrycks and Gimpel 2016)."""
-    (x,) = promoted((x,), integer="float", name="gelu")
+    """Product of x and the normal distribution function at x (Hendrycks and Gimpel 2016).
+
+    ``approximate``: with their formula with tanh in place of the error function.
+    """
+    v = _float(x, "gelu")
+    half, one = typed(0.5, v), typed(1, v)
     if approximate:
-        inner = 0.7978845608028654 * (x + 0.044715 * (x * x * x))  # sqrt(2 / pi)
-        return 0.5 * x * (1 + tanh(inner))
-    return 0.5 * x * (1 + erf(x * 0.7071067811865476))  # sqrt(1 / 2)
+        inner = typed(math.sqrt(2 / math.pi), v) * (v + typed(0.044715, v) * (v * v * v))
+        return half * v * (one + tanh(inner))
+    return half * v * (one + erf(v * typed(math.sqrt(0.5), v)))
 
 
 def softsign(x: TensorLike) -> Tensor:
-    """x / (1 + |x|)."""
-    (x,) = promoted((x,), integer="float", name="softsign")
-    return x * reciprocal(1 + abs_(x))
+    """Quotient x / (1 + |x|)."""
+    v = _float(x, "softsign")
+    return v / (typed(1, v) + abs_(v))
 
 
 def hard_sigmoid(x: TensorLike) -> Tensor:
     """clip(0.2 x + 0.5, 0, 1), a rough and cheap sigmoid."""
-    (x,) = promoted((x,), integer="float", name="hard_sigmoid")
-    return clip(x * 0.2 + 0.5, 0.0, 1.0)
+    v = _float(x, "hard_sigmoid")
+    return clip(v * typed(0.2, v) + typed(0.5, v), typed(0, v), typed(1, v))
 
 
 def ultra_fast_sigmoid(x: TensorLike) -> Tensor:
     """A sigmoid of rational and linear pieces, within 0.03 of the exact one (Theano's coefficients)."""
-    (x,) = promoted((x,), integer="float", name="ultra_fast_sigmoid")
-    half = x * 0.5
-    size = abs_(half)
-    curve = 1.5 * size / (1 + size)
-    line = 0.935409070603099 + 0.0458812946797165 * (size - 1.7)
-    piece = switch(size < 1.7, curve, switch(size < 3, line, 0.99505475368673))
-    return 0.5 * (switch(half < 0, -piece, piece) + 1)
+    v = _float(x, "ultra_fast_sigmoid")
+    half, one = typed(0.5, v), typed(1, v)
+    size = abs_(v * half)
+    curve = typed(1.5, v) * size / (one + size)
+    line = typed(0.935409070603099, v) + typed(0.0458812946797165, v) * (size - typed(1.7, v))
+    last = typed(0.99505475368673, v)
+    piece = switch(size < typed(1.7, v), curve, switch(size < typed(3, v), line, last))
+    return half * (switch(v < typed(0, v), -piece, piece) + one)

@@ -1,13 +1,13 @@
 """Cross-entropies."""
 
-from typing import Any
-
 from symtensor.graph import Tensor, TensorLike, as_tensor
 from symtensor.opdef import describe, promoted
 from symtensor_codegen.errors import DTypeError, ShapeError
 
+from .elementwise import add
 from .elementwise_math import log
 from .elementwise_smooth import softplus
+from .gradient_parts import typed
 from .nnet import log_softmax, softmax
 
 
@@ -27,7 +27,8 @@ def _picked(logarithms: Tensor, labels: Tensor) -> Tensor:
 def categorical_crossentropy(coding_dist: TensorLike, true_dist: TensorLike) -> Tensor:
     """-sum(true log(coding)) over the last axis.
 
-    ``true_dist`` holds probabilities (as many axes as ``coding_dist``) or, with one axis less, integer labels.
+    ``true_dist`` holds probabilities (as many axes as ``coding_dist``) or, with one axis less, integer
+    labels.
 
     Raises:
         ShapeError: another number of axes.
@@ -40,7 +41,7 @@ def categorical_crossentropy(coding_dist: TensorLike, true_dist: TensorLike) -> 
         return -sum_of(true * log(coding), axis=coding.ndim - 1)
     if true.ndim != coding.ndim - 1:
         raise ShapeError(
-            "categorical_crossentropy: true_dist must have as many axes as coding_dist, or one less for labels: "
+            "categorical_crossentropy: true_dist must have as many axes as coding_dist, or one less: "
             f"{describe(coding)}; {describe(true)}"
         )
     if not true.element.is_integer:
@@ -55,13 +56,14 @@ def crossentropy_categorical_1hot(coding_dist: TensorLike, true_one_of_n: Tensor
 
 def crossentropy_softmax_1hot(x: TensorLike, y_idx: TensorLike) -> tuple[Tensor, Tensor]:
     """-log softmax(x)[i, label_i] for each row, and the softmax."""
-    x = as_tensor(x)
     return -_picked(log_softmax(x), as_tensor(y_idx)), softmax(x)
 
 
-def crossentropy_softmax_1hot_with_bias(x: TensorLike, b: TensorLike, y_idx: TensorLike) -> tuple[Tensor, Tensor]:
+def crossentropy_softmax_1hot_with_bias(
+    x: TensorLike, b: TensorLike, y_idx: TensorLike
+) -> tuple[Tensor, Tensor]:
     """As ``crossentropy_softmax_1hot`` for x + b."""
-    return crossentropy_softmax_1hot(as_tensor(x) + b, y_idx)
+    return crossentropy_softmax_1hot(add(x, b), y_idx)
 
 
 def crossentropy_softmax_argmax_1hot_with_bias(
@@ -70,7 +72,7 @@ def crossentropy_softmax_argmax_1hot_with_bias(
     """-log softmax(x + b)[i, label_i] for each row, the softmax, and its most likely class."""
     from .reduction import argmax
 
-    logits = as_tensor(x) + b
+    logits = add(x, b)
     loss, probabilities = crossentropy_softmax_1hot(logits, y_idx)
     return loss, probabilities, argmax(logits, axis=-1)
 
@@ -101,14 +103,15 @@ def binary_crossentropy(output: TensorLike, target: TensorLike) -> Tensor:
 
     Of ``sigmoid(x)`` it is computed from x: exact where the sigmoid saturates.
     """
-    output, target = promoted((output, target), integer="float", name="binary_crossentropy")
-    return -(target * log(output) + (1 - target) * log(1 - output))
+    p, t = promoted((output, target), integer="float", name="binary_crossentropy")
+    one = typed(1, p)
+    return -(t * log(p) + (one - t) * log(one - p))
 
 
 def sigmoid_binary_crossentropy(output: TensorLike, target: TensorLike) -> Tensor:
     """binary_crossentropy(sigmoid(output), target) without overflow or cancellation."""
-    output, target = promoted((output, target), integer="float", name="sigmoid_binary_crossentropy")
-    return target * softplus(-output) + (1 - target) * softplus(output)
+    x, t = promoted((output, target), integer="float", name="sigmoid_binary_crossentropy")
+    return t * softplus(-x) + (typed(1, t) - t) * softplus(x)
 
 
 def prepend_scalar_to_each_row(value: TensorLike, matrix: TensorLike) -> Tensor:
@@ -116,7 +119,7 @@ def prepend_scalar_to_each_row(value: TensorLike, matrix: TensorLike) -> Tensor:
     from .creation import full
     from .joining import concatenate
 
-    rows: Any = as_tensor(matrix)
+    rows = as_tensor(matrix)
     return concatenate([full((rows.shape[0], 1), value, dtype=rows.dtype), rows], axis=1)
 
 

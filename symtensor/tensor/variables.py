@@ -1,8 +1,9 @@
 """Constructors of input variables, by Theano's names.
 
-The letter is the element type (``b`` int8, ``w`` int16, ``i`` int32, ``l`` int64, ``f`` float32, ``d`` float64,
-``c`` complex64, ``z`` complex128; none: ``config.floatX``), the word the number of axes. ``dmatrix`` is a type;
-calling it makes a variable. ``dmatrices("x", "y")``, ``dmatrices("xy")`` and ``dmatrices(2)`` make several.
+The letter is the element type (``b`` int8, ``w`` int16, ``i`` int32, ``l`` int64, ``f`` float32, ``d``
+float64, ``c`` complex64, ``z`` complex128; none: ``config.floatX``), the word the number of axes. ``dmatrix``
+is a type; calling it makes a variable. ``dmatrices("x", "y")``, ``dmatrices("xy")`` and ``dmatrices(2)`` make
+several.
 """
 
 from collections.abc import Callable
@@ -182,3 +183,28 @@ tensor3s, tensor4s, tensor5s, tensor6s, tensor7s = (
     zscalars, zvectors, zmatrices, zrows, zcols, ztensor3s, ztensor4s,
     ztensor5s, ztensor6s, ztensor7s,
 ) = _several("complex128")  # fmt: skip
+
+__all__ = [
+    "as_tensor_variable", "constant", "tensor", "scalar", "vector", "matrix", "row", "col", "tensor3",
+    "tensor4", "tensor5", "tensor6", "tensor7", "scalars", "vectors", "matrices", "rows", "cols",
+    "tensor3s", "tensor4s", "tensor5s", "tensor6s", "tensor7s", "bscalar", "bvector", "bmatrix", "brow",
+    "bcol", "btensor3", "btensor4", "btensor5", "btensor6", "btensor7", "bscalars", "bvectors",
+    "bmatrices", "brows", "bcols", "btensor3s", "btensor4s", "btensor5s", "btensor6s", "btensor7s",
+    "wscalar", "wvector", "wmatrix", "wrow", "wcol", "wtensor3", "wtensor4", "wtensor5", "wtensor6",
+    "wtensor7", "wscalars", "wvectors", "wmatrices", "wrows", "wcols", "wtensor3s", "wtensor4s",
+    "wtensor5s", "wtensor6s", "wtensor7s", "iscalar", "ivector", "imatrix", "irow", "icol", "itensor3",
+    "itensor4", "itensor5", "itensor6", "itensor7", "iscalars", "ivectors", "imatrices", "irows",
+    "icols", "itensor3s", "itensor4s", "itensor5s", "itensor6s", "itensor7s", "lscalar", "lvector",
+    "lmatrix", "lrow", "lcol", "ltensor3", "ltensor4", "ltensor5", "ltensor6", "ltensor7", "lscalars",
+    "lvectors", "lmatrices", "lrows", "lcols", "ltensor3s", "ltensor4s", "ltensor5s", "ltensor6s",
+    "ltensor7s", "fscalar", "fvector", "fmatrix", "frow", "fcol", "ftensor3", "ftensor4", "ftensor5",
+    "ftensor6", "ftensor7", "fscalars", "fvectors", "fmatrices", "frows", "fcols", "ftensor3s",
+    "ftensor4s", "ftensor5s", "ftensor6s", "ftensor7s", "dscalar", "dvector", "dmatrix", "drow", "dcol",
+    "dtensor3", "dtensor4", "dtensor5", "dtensor6", "dtensor7", "dscalars", "dvectors", "dmatrices",
+    "drows", "dcols", "dtensor3s", "dtensor4s", "dtensor5s", "dtensor6s", "dtensor7s", "cscalar",
+    "cvector", "cmatrix", "crow", "ccol", "ctensor3", "ctensor4", "ctensor5", "ctensor6", "ctensor7",
+    "cscalars", "cvectors", "cmatrices", "crows", "ccols", "ctensor3s", "ctensor4s", "ctensor5s",
+    "ctensor6s", "ctensor7s", "zscalar", "zvector", "zmatrix", "zrow", "zcol", "ztensor3", "ztensor4",
+    "ztensor5", "ztensor6", "ztensor7", "zscalars", "zvectors", "zmatrices", "zrows", "zcols",
+    "ztensor3s", "ztensor4s", "ztensor5s", "ztensor6s", "ztensor7s",
+]  # fmt: skip

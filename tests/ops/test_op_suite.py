@@ -1,9 +1,9 @@
-"""Every operation, from its record: compiled results, types, sizes and gradients against the NumPy reference."""
+"""Every operation, from its record: results, types, sizes and gradients against the NumPy reference."""
 
 import numpy as np
 import pytest
 
-import symtensor  # noqa: F401 - fills the table of operations
+import symtensor
 from symtensor.opdef import OPS, OpDef
 from symtensor.ops import barriers
 from symtensor.testing import (
@@ -20,7 +20,9 @@ from symtensor_codegen import dtypes
 
 TESTED = [op for op in OPS.values() if op.category != "leaf"]
 ELEMENTWISE = [op for op in TESTED if op.is_elementwise and op.cases is None and takes(op, dtypes.float64)]
-BARRIERS = [op for op in vars(barriers).values() if isinstance(op, OpDef)]  # alter gradients: tests/test_gradient.py
+BARRIERS = [
+    op for op in vars(barriers).values() if isinstance(op, OpDef)
+]  # alter gradients: tests/test_gradient.py
 DIFFERENTIABLE = [op for op in TESTED if op.gradient is not None and op not in BARRIERS]
 NAMED = {"ids": lambda op: op.name}
 
@@ -41,7 +43,9 @@ def test_reference_has_the_inferred_type(op: OpDef) -> None:
         expression = case.apply(inputs)
         result = expected(expression, inputs, case.arrays)
         assert result.dtype.name == expression.dtype
-        assert all(size in (None, found) for size, found in zip(expression.type.shape, result.shape, strict=True))
+        assert all(
+            size in (None, found) for size, found in zip(expression.type.shape, result.shape, strict=True)
+        )
 
 
 @pytest.mark.parametrize("op", DIFFERENTIABLE, **NAMED)
