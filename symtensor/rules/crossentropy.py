@@ -7,6 +7,7 @@ is computed where it is read, so the whole gradient of a softmax cross-entropy i
 from symtensor.graph import Tensor, constant
 from symtensor.opdef import OPS
 from symtensor.rewrite.conditions import uniform
+from symtensor.rewrite.fold import conform
 from symtensor.rewrite.rules import RuleSet
 from symtensor.rewrite.sizes import sizes_as_tensors
 from symtensor_codegen.scalar import Dim
@@ -14,6 +15,7 @@ from symtensor_codegen.scalar import Dim
 crossentropy = RuleSet("crossentropy", "Scatters of one element a row become comparisons.")
 _ROWS_AND_LABELS = (("array", 0), ("array", 1))
 _PICK = (("array", 0),)
+_ALL = ("slice", None, None, 1)
 
 
 def _count(size: Dim) -> Tensor:
@@ -30,7 +32,7 @@ def _scatter_of_labels(node: Tensor) -> Tensor | None:
     if node.params["items"] != _ROWS_AND_LABELS or uniform(zeros) != 0:
         return None
     rows, labels = others
-    if rows.op.name != "arange" or rows.dims[0] != node.dims[0] or labels.ndim != 1:
+    if rows.op.name != "arange" or labels.ndim != 1:
         return None
     if values.op.name == "broadcast_to":
         values = values.inputs[0]
@@ -41,7 +43,31 @@ def _scatter_of_labels(node: Tensor) -> Tensor | None:
     checked = OPS["advanced_subtensor"].make(columns, labels, items=_PICK)
     wanted = OPS["dimshuffle"].make(checked, order=(0, "x"))
     zero = constant(0, node.element)
-    return OPS["switch"].make(OPS["eq"].make(wanted, columns), values, zero)
+    placed = OPS["switch"].make(OPS["eq"].make(wanted, columns), values, zero)
+    return placed if rows.dims[0] == node.dims[0] else _first_rows(zeros, placed, rows.dims[0])
+
+
+def _first_rows(zeros: Tensor, placed: Tensor, count: Dim) -> Tensor:
+    """Zeros whose first rows are ``placed``: as many as there are labels (a guard checks that they fit)."""
+    (stop,) = sizes_as_tensors([count])
+    if isinstance(stop, int):
+        return OPS["set_part"].make(zeros, placed, items=(("slice", None, stop, 1), _ALL))
+    return OPS["set_part"].make(zeros, placed, stop, items=(("slice", None, ("in", 0), 1), _ALL))
+
+
+@crossentropy.procedure("sum", name="sum_of_part", inputs=("set_part",))
+def _sum_of_part(node: Tensor) -> Tensor | None:
+    """Of zeros in which some rows are set, the sum over columns is zeros in which the sums are set."""
+    part = node.inputs[0]
+    zeros, values, *bounds = part.inputs
+    items = part.params["items"]
+    if node.params["axes"] != (1,) or len(items) != 2 or items[1] != _ALL or items[0][0] != "slice":
+        return None
+    if uniform(zeros) != 0 or values.ndim != 2 or values.dims[1] != part.dims[1]:
+        return None
+    sums = OPS["sum"].make(values, axes=(1,))
+    nothing = conform(constant(0, node.element), node)
+    return None if nothing is None else OPS["set_part"].make(nothing, sums, *bounds, items=items[:1])
 
 
 @crossentropy.procedure("sum", name="sum_of_labels", inputs=("switch",))

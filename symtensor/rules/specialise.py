@@ -30,7 +30,7 @@ def negatives(u: Tensor, v: Tensor) -> bool:
 
 
 @ruleset
-def cheaper(x: Hole, y: Hole, g: Hole, u: Hole, v: Hole, c: Const) -> Rows:
+def cheaper(x: Hole, y: Hole, g: Hole, u: Hole, v: Hole, c: Const, d: Const) -> Rows:
     """Powers as products, quotients as products, and the gradient of the logistic loss."""
     yield "power_3", x**3, x * sqr(x)
     yield "power_4", x**4, sqr(sqr(x))
@@ -39,6 +39,8 @@ def cheaper(x: Hole, y: Hole, g: Hole, u: Hole, v: Hole, c: Const) -> Rows:
     yield "power_minus_half", x**-0.5, switch(eq(x, -math.inf), 0, 1 / abs(sqrt(x))), real(x)
     exact = real(c) & when("c is a power of two", _has_exact_reciprocal, c)
     yield "divided_by_power_of_two", x / c, x * (1 / c), exact
+    yield "scaled_twice", (x * c) * d, x * (c * d), exact
+    yield "scaled_twice_by_other", (x * d) * c, x * (d * c), exact
     opposite = when("v is -u", negatives, u, v)
     yield "logistic_gradient", (1 - y) * sigmoid(u) - y * sigmoid(v), sigmoid(u) - y, opposite
     yield (
