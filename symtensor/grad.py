@@ -174,11 +174,17 @@ def _directional(
     return result
 
 
-def hessian_vector_product(cost: Tensor, wrt: Variables, p: Any, **options: Any) -> Any:
+def hessian_vector_product(
+    cost: Tensor,
+    wrt: Variables,
+    p: Any,
+    consider_constant: Iterable[Tensor] | None = None,
+    disconnected_inputs: str = "raise",
+) -> Any:
     """The Hessian of a scalar cost times ``p``, without forming it: two sweeps, whatever the size.
 
-    ``p`` is shaped as ``wrt``, or a list of such; ``options`` are those of ``grad``. The result is shaped
-    as ``wrt``.
+    ``p`` is shaped as ``wrt``, or a list of such; the other arguments are those of ``grad``. The result is
+    shaped as ``wrt``.
     """
     variables = listed(wrt, "hessian_vector_product: wrt")
     points = list(p) if isinstance(p, (list, tuple)) else [p]
@@ -186,12 +192,12 @@ def hessian_vector_product(cost: Tensor, wrt: Variables, p: Any, **options: Any)
         raise ValueError(
             f"hessian_vector_product: {len(variables)} variables need as many vectors, got {len(points)}"
         )
-    first = grad(cost, variables, add_names=False, **options)
+    constants = frozenset(listed(list(consider_constant or ()), "hessian_vector_product: consider_constant"))
+    first = grad(cost, variables, constants, disconnected_inputs, add_names=False)
     seeds: dict[Tensor, Tensor] = {}
     for x, g, point in zip(variables, first, points, strict=True):
         direction = given_gradient("hessian_vector_product: p", x, point)
         seeds[g] = direction if g not in seeds else seeds[g] + direction
-    constants = frozenset(options.get("consider_constant") or ())
     flow = pull_back(seeds, variables, constants)
     # A gradient that does not depend on its variable is a linear cost's: the product is zero, not an error.
     return shaped_as(

@@ -69,8 +69,7 @@ def _batched(node: Tensor, batch: Mapping[Tensor, Tensor], count: Size) -> Tenso
     if rule is None:
         raise VectorizeError(
             f"{node.op} cannot be computed for a batch{describe_site(node)}: it has no rule for it. "
-            "Compute the "
-            "elements one by one"
+            "Compute the elements one by one"
         )
     return rule(node, inputs, has, count)
 
@@ -95,13 +94,27 @@ def _elementwise(node: Tensor, inputs: Inputs, has: Sequence[bool]) -> Tensor:
     return node.op.make(*[_aligned(i, h, node.ndim) for i, h in zip(inputs, has, strict=True)], **node.params)
 
 
-def _reduction(node: Tensor, inputs: Inputs, has: Sequence[bool], count: Size) -> Tensor:
-    params = dict(node.params)
-    if "axes" in params:
-        params["axes"] = tuple(axis + 1 for axis in params["axes"])
-    else:
-        params["axis"] += 1
-    return node.op.make(*inputs, **params)
+def _along(node: Tensor, inputs: Inputs, has: Sequence[bool], count: Size) -> Tensor:
+    """Operations along axes: these are one further back. Operands of lower rank are amounts and sizes."""
+    rank = node.inputs[0].ndim
+    made: list[Tensor] = []
+    for old, new, batched in zip(node.inputs, inputs, has, strict=True):
+        if batched and old.ndim != rank:
+            raise VectorizeError(
+                f"{node.op}{describe_site(node)}: {describe(old)} differs from element to element of a batch"
+            )
+        made.append(_repeated(old, count) if old.ndim == rank and not batched else new)
+    return node.op.make(*made, **{name: _moved(name, value) for name, value in node.params.items()})
+
+
+def _moved(name: str, value: object) -> object:
+    if name in ("axis", "axis1", "axis2"):
+        assert isinstance(value, int)
+        return value + 1
+    if name == "axes":
+        assert isinstance(value, tuple)
+        return tuple([axis + 1 for axis in value])
+    return value
 
 
 def _dimshuffle(node: Tensor, inputs: Inputs, has: Sequence[bool], count: Size) -> Tensor:
@@ -124,6 +137,19 @@ def _reshape(node: Tensor, inputs: Inputs, has: Sequence[bool], count: Size) -> 
     return reshape_to(inputs[0], [count, *_sizes_given(node)])
 
 
+def _front_extended(*front: int) -> Rule:
+    """A rule for operations whose parameter ``shape`` has entries for every axis: ``front`` for the new."""
+
+    def rule(node: Tensor, inputs: Inputs, has: Sequence[bool], count: Size) -> Tensor:
+        if any(has[1:]):
+            raise VectorizeError(
+                f"{node.op}{describe_site(node)}: its arguments differ from element to element of a batch"
+            )
+        return node.op.make(*inputs, shape=(*front, *node.params["shape"]))
+
+    return rule
+
+
 def _sizes_given(node: Tensor) -> list[Size]:
     given = iter(node.inputs[1:])
     return [next(given) if size is None else size for size in node.params["shape"]]
@@ -134,11 +160,6 @@ def _make_vector(node: Tensor, inputs: Inputs, has: Sequence[bool], count: Size)
 
     rows = [i if h else _repeated(i, count) for i, h in zip(inputs, has, strict=True)]
     return join(1, *[dimshuffle(row, 0, "x") for row in rows])
-
-
-def _join(node: Tensor, inputs: Inputs, has: Sequence[bool], count: Size) -> Tensor:
-    pieces = [i if h else _repeated(i, count) for i, h in zip(inputs, has, strict=True)]
-    return node.op.make(*pieces, **{**node.params, "axis": node.params["axis"] + 1})
 
 
 def _dot(node: Tensor, inputs: Inputs, has: Sequence[bool], count: Size) -> Tensor:
@@ -213,14 +234,19 @@ def _write(node: Tensor, inputs: Inputs, has: Sequence[bool], count: Size) -> Te
     return node.op.make(x, y, *others, items=(_ALL, *node.params["items"]))
 
 
+_ALONG = (
+    "sum", "prod", "max", "min", "any", "all", "argmax", "argmin", "logsumexp", "softmax", "log_softmax",
+    "cumsum", "cumprod", "recurrence", "join", "roll", "diagonal", "put_diagonal", "unbroadcast",
+)  # fmt: skip
+
 RULES: dict[str, Rule] = {
-    **dict.fromkeys(("sum", "prod", "max", "min", "any", "all", "argmax", "argmin", "logsumexp"), _reduction),
-    **dict.fromkeys(("softmax", "log_softmax", "cumsum", "cumprod"), _reduction),
+    **dict.fromkeys(_ALONG, _along),
     "dimshuffle": _dimshuffle,
     "broadcast_to": _broadcast,
     "reshape": _reshape,
+    "specify_shape": _front_extended(-1),
+    "pad": _front_extended(0, 0),
     "make_vector": _make_vector,
-    "join": _join,
     "dot": _dot,
     "batched_dot": _batched_dot,
     "subtensor": _read,

@@ -171,6 +171,9 @@ VECTORS: dict[str, tuple[Callable[..., Tensor], list[np.ndarray[Any, Any]]]] = {
     "apart": (lambda x: x[np.array([0, 1, 1]), :, np.array([1, 0, 1])] ** 2, [a(2, 3, 2)]),
     "layout": (lambda x: (x.T.reshape((2, 6)) ** 2).dimshuffle(1, "x", 0)[2], [a(3, 4)]),
     "stacked": (lambda x: T.stack([x[0] * x[1], x[2] ** 2, x.sum()]), [a(3)]),
+    "running": (lambda x: T.cumprod(T.cumsum(x, axis=0), axis=1)[0] + T.roll(x, 1, axis=1)[0], [a(2, 3)]),
+    "diagonal": (lambda x: T.diag(x) * T.diag(T.diag(x)).sum(axis=0), [a(3, 3)]),
+    "padded": (lambda x: T.pad(x**2, 1)[1], [a(2, 3)]),
     "joined": (lambda x, y: T.concatenate([x * y[0], y**2]), [a(3), a(2)]),
 }
 
