@@ -21,7 +21,7 @@ from .failures import failure
 from .graph import Tensor, ancestors, replace
 from .lower.plan import Result
 from .opdef import SHARED
-from .pipeline import GRAPH_PASSES, QUICK_PASSES, Compilation, compile_graph
+from .pipeline import FAST_MATH, GRAPH_PASSES, QUICK_PASSES, Compilation, compile_graph
 from .shared import SharedVariable, converted
 
 
@@ -52,6 +52,8 @@ class Function:
         self.inputs, self.outputs, self.updates = tuple(inputs), tuple(outputs), tuple(updates)
         self._kind, self._keys = kind, keys
         passes = QUICK_PASSES if mode == "fast_compile" else GRAPH_PASSES
+        if config.fast_math:
+            passes = (*passes, FAST_MATH)
         cells = shared_of([*outputs, *[value for _, value in updates], *[key for key, _ in updates]])
         results = [Result(o) for o in outputs]
         results += [Result(value, cells.index(key)) for key, value in updates]

@@ -397,7 +397,8 @@ def checked_index(position: Scalar, extent: Dim, message: Hashable) -> Scalar:
 
     The result always lies in [0, extent) where it is used for a load; ``message`` identifies the failure.
     """
-    return _make(checked_op, (cast(position, dtypes.int64), as_int(extent)), dtypes.int64, message)
+    wanted, limit = cast(position, dtypes.int64), as_int(extent)
+    return wanted if _in_range(wanted, limit) else _make(checked_op, (wanted, limit), dtypes.int64, message)
 
 
 # Reductions -----------------------------------------------------------------------------------------------------

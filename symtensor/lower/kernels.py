@@ -6,7 +6,7 @@ tree of loops that is merged where no result is needed before its loop has ended
 sums over its rows become one loop over rows with a few inner loops.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from symtensor_codegen import scalar
@@ -24,6 +24,7 @@ from symtensor_codegen.scalar import (
     reduce_op,
 )
 
+from ..graph import Tensor
 from .units import Unit, Units
 
 LARGEST_KERNEL = 320  # scalar operations in one kernel
@@ -164,11 +165,21 @@ class _Need:
     within: tuple[Scalar, ...]
 
 
+@dataclass(eq=False, slots=True)
+class _Final:
+    """A store that nothing else in the group waits for."""
+
+    unit: Unit
+    path: tuple[Scalar, ...]
+    value: Scalar
+
+
 class Builder:
     """Builds the loop nest of one group."""
 
-    def __init__(self, group: Group, units: Units) -> None:
+    def __init__(self, group: Group, units: Units, targets: Mapping[Tensor, Buffer]) -> None:
         self.group = group
+        self.targets = targets  # the shared variables that tensors of the group are the next values of
         self.root = _Loop(units.loop(0, 0))
         self.registers: dict[Scalar, Scalar] = {}
         self.scopes: dict[object, tuple[Scalar, ...]] = {}
@@ -176,11 +187,12 @@ class Builder:
 
     def build(self) -> tuple[Statement, ...]:
         """The kernel body: stores of what is needed in memory, and the reductions they need."""
-        last: list[tuple[Unit, tuple[Scalar, ...], Scalar]] = []
+        last: list[_Final] = []
         for unit in self.group.units:
             if unit.value is None:
                 return unit.statements
             path = path_of(unit)
+            self._inline_lookups(unit)
             value = scalar.substitute(unit.value, {}, self.substituted)
             here = scalar.load(unit.buffer, unit.indices)
             self.substituted[here] = value
@@ -188,18 +200,53 @@ class Builder:
                 unit.stored = True
                 self._store(unit, path, value)
             elif unit.stored:
-                last.append((unit, path, value))
-        for unit, path, value in last:
-            self._store(unit, path, value)
+                last.append(_Final(unit, path, value))
+        for final in self._updates_after_readers(last):
+            self._store(final.unit, final.path, final.value)
         return self._emit(self.root.children, outermost=True)
+
+    def _updates_after_readers(self, finals: list["_Final"]) -> list["_Final"]:
+        """Stores in an order in which the next value of a variable comes after everything that reads the old one."""
+        if not self.targets:
+            return finals
+        reads = {final: {storage(n.param) for n in _loads(final.value)} for final in finals}
+        ordered: list[_Final] = []
+        waiting = list(finals)
+        while waiting:
+            free = [
+                f for f in waiting
+                if not any(self.targets.get(f.unit.node) in reads[other] for other in waiting if other is not f)
+            ]  # fmt: skip
+            ordered.extend(free or waiting)
+            waiting = [f for f in waiting if f not in ordered]
+        return ordered
+
+    def _inline_lookups(self, unit: Unit) -> None:
+        """Compute again the few elements that a unit with fewer loops looks up in another unit of the group."""
+        assert unit.value is not None
+        for node in _loads(unit.value):
+            source = next((u for u in unit.reads if u.buffer is node.param and u in self.group.units), None)
+            if source is not None and node not in self.substituted and self._is_lookup(unit, source, node):
+                value = self.substituted[scalar.load(source.buffer, source.indices)]
+                self.substituted[node] = scalar.substitute(value, _moved(source, node))
+
+    def _is_lookup(self, reader: Unit, source: Unit, node: Scalar) -> bool:
+        """Whether ``reader`` has fewer loops than ``source``, and the element takes no reduction to compute again."""
+        if len(path_of(reader)) >= len(path_of(source)):
+            return False
+        value = self.substituted[scalar.load(source.buffer, source.indices)]
+        moved = _moved(source, node)
+        return not any(
+            n.op is reduce_op and not n.free.isdisjoint(moved) for n in topological([value], lambda n: n.args)
+        )
 
     def _is_read_elsewhere(self, unit: Unit) -> bool:
         """Whether a unit of the group reads the buffer of ``unit`` at another index than its own."""
         here = scalar.load(unit.buffer, unit.indices)
         for other in self.group.units:
             if unit in other.reads and other.value is not None:
-                for node in topological([other.value], lambda n: n.args):
-                    if node.op is load_op and node.param is unit.buffer and node is not here:
+                for node in _loads(other.value):
+                    if node.param is unit.buffer and node is not here and not self._is_lookup(other, unit, node):
                         return True
         return False
 
@@ -320,3 +367,12 @@ class Builder:
             else:
                 result.append(child)
         return tuple(result)
+
+
+def _moved(source: Unit, node: Scalar) -> dict[Scalar, Scalar]:
+    """The indices of a unit that a load of its buffer replaces by others."""
+    return {i: at for i, at in zip(source.indices, node.args, strict=True) if i is not at}
+
+
+def _loads(value: Scalar) -> list[Scalar]:
+    return [n for n in topological([value], lambda n: n.args) if n.op is load_op]

@@ -88,6 +88,7 @@ class _Planner:
             units.buffer(node)
         self.inputs, self.cells, self.constants = inputs, cells, constants
         self.messages: list[object] = []
+        self.targets = {r.node: units.leaves[cells[r.cell]] for r in results if r.cell is not None}
 
     def run(self) -> Plan:
         units = self.units
@@ -113,7 +114,7 @@ class _Planner:
         first = made.units[0]
         if first.operands:
             return self._gemm(first)
-        body = Builder(made, self.units).build()
+        body = Builder(made, self.units, self.targets).build()
         writes = [u for u in made.units if u.stored]
         nodes = scalars(body)
         failures = tuple(dict.fromkeys(
@@ -124,7 +125,7 @@ class _Planner:
         reads = {storage(n.param) for n in nodes if n.op is load_op}
         work = _Work(self._launch(done, writes), reads, writes, body, bool(failures))
         work.waits = tuple(w for u in made.units for w in u.waits)
-        if first.node.op.overwrites:
+        if first.node.op.overwrites and first.node.inputs[0] in self.units.buffers:
             source = storage(self.units.buffer(first.node.inputs[0]))
             work.copies = source
             work.reads.add(source)

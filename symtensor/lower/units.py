@@ -12,7 +12,7 @@ from symtensor_codegen import scalar
 from symtensor_codegen.errors import BackendError, InternalError
 from symtensor_codegen.expr import topological
 from symtensor_codegen.finish import flat_offset, merge_indices, reshaped, storage
-from symtensor_codegen.loops import Statement, loads, symbols
+from symtensor_codegen.loops import For, Statement, Store, loads, symbols
 from symtensor_codegen.program import Matrix
 from symtensor_codegen.scalar import Buffer, Dim, Scalar, as_int, load_op, product, reduce_op
 
@@ -26,6 +26,7 @@ DEPTH = 24  # nesting of inlined operations (bounds the recursion of a pull)
 LARGEST = 48  # inlined operations in one unit
 MOVES = frozenset(("dimshuffle", "subtensor"))  # operations that may be views of their input
 REPEATING = frozenset(("advanced_subtensor", "take", "repeat", "tile", "broadcast_to"))  # read elements many times
+GATHERS = frozenset(("advanced_subtensor", "take"))
 SIZE_ONLY = frozenset(("dim", "shape"))  # operations that look at sizes and never at elements
 
 
@@ -240,6 +241,9 @@ class Units:
     ) -> bool:
         if node in self._forced or not can_inline(node.op):
             return True
+        source = self.of.get(node.inputs[0]) if node.op.name in GATHERS else None
+        if source is not None and source.value is not None and not source.stored:
+            return True  # in one loop with what it reads from, it computes just the elements it needs
         if depth[node] >= DEPTH or inlined[node] >= LARGEST:
             return True
         if node in self._repeated:
@@ -268,6 +272,8 @@ class Units:
         elif op.loops is not None:
             unit.stored = True
             unit.statements = op.loops(node, self._at(node), unit.buffer)
+            if op.overwrites and not self._in_memory(node.inputs[0]):
+                unit.statements = (*self._filled(unit, node.inputs[0]), *unit.statements)
             unit.reads = self._units_of(_buffers_read(unit.statements))
         elif op.pull is not None:
             unit.indices = self.indices(dims)
@@ -295,6 +301,17 @@ class Units:
             if value not in self.values:
                 raise InternalError(f"{unit.node.op.name}: {value!r} is needed as a size, but no size mentions it")
         return list(dict.fromkeys(self.of[v] for v in found if v in self.of))
+
+    def _in_memory(self, node: Tensor) -> bool:
+        return is_leaf(node) or node.op.alias or node in self.of
+
+    def _filled(self, unit: Unit, source: Tensor) -> tuple[Statement, ...]:
+        """Statements that store the elements of an inlined tensor into the buffer of a unit."""
+        index = tuple(scalar.index("ijklmnpq"[axis % 8], size) for axis, size in enumerate(unit.dims))
+        body: tuple[Statement, ...] = (Store(unit.buffer, index, self._value(source, index)),)
+        for position in reversed(index):
+            body = (For(position, position.param.extent, body),)
+        return body
 
     def _operand(self, node: Tensor) -> Matrix:
         base = node
@@ -329,7 +346,7 @@ class Units:
     def _compute(self, node: Tensor, index: Index) -> Scalar:
         if isinstance(node, Constant) and node.data.size == 1:
             return scalar.const(node.data.item(), node.element)
-        if is_leaf(node) or node.op.alias or node in self.of:
+        if self._in_memory(node):
             return scalar.load(self.buffer(node), index)
         assert node.op.pull is not None
         return node.op.pull(node, self._at(node), index)
