@@ -69,6 +69,12 @@ def _joined(re: Scalar, im: Scalar) -> Scalar:
     return scalar.complex_op(scalar.cast(re, part), scalar.cast(im, part))
 
 
+def _joined_reference(re: Any, im: Any) -> Any:
+    made = np.empty(np.broadcast_shapes(re.shape, im.shape), np.result_type(re, np.complex64))
+    made.real, made.imag = re, im
+    return made
+
+
 complex_op = elementwise(
     "complex",
     doc="Complex number of its real and imaginary part.",
@@ -77,7 +83,7 @@ complex_op = elementwise(
     accepts="f",
     result=dtypes.complex_of,
     scalar=_joined,
-    numpy=lambda re, im: (re + 1j * im).astype(np.result_type(re, np.complex64)),
+    numpy=_joined_reference,
 )
 
 

@@ -25,7 +25,7 @@ from symtensor_codegen.errors import DTypeError
 from symtensor_codegen.scalar import Scalar
 
 from . import complex_scalars
-from .casting import as_condition, identity
+from .casting import as_condition, cast, identity
 from .elementwise_bits import and_
 from .gradient_parts import typed, zeros
 
@@ -396,7 +396,14 @@ def where(condition: TensorLike, yes: TensorLike = None, no: TensorLike = None) 
     return switch(condition, yes, no)
 
 
+def ceil_intdiv(a: TensorLike, b: TensorLike) -> Tensor:
+    """The smallest integer not below the quotient of two integers."""
+    quotient = floordiv(a, b)
+    return quotient + cast(neq(mod(a, b), 0), quotient.element)
+
+
 int_div = floor_div = floordiv
+power = pow_
 inv = reciprocal
 sgn = sign
 square = sqr

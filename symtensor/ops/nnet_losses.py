@@ -114,6 +114,40 @@ def sigmoid_binary_crossentropy(output: TensorLike, target: TensorLike) -> Tenso
     return t * softplus(-x) + (typed(1, t) - t) * softplus(x)
 
 
+def h_softmax(
+    x: TensorLike,
+    batch_size: int | Tensor,
+    n_outputs: int,
+    n_classes: int,
+    n_outputs_per_class: int,
+    W1: TensorLike,
+    b1: TensorLike,
+    W2: TensorLike,
+    b2: TensorLike,
+    target: TensorLike = None,
+) -> Tensor:
+    """Two-level softmax: the probability of a class of outputs, times that of an output within its class.
+
+    ``x`` is (batch, features), ``W1`` (features, classes), ``W2`` (classes, features, outputs per class) and
+    ``b2`` (classes, outputs per class). With ``target`` (one output for each row) only its probability is
+    computed, a vector; otherwise those of all outputs, (batch, outputs).
+    """
+    from .creation import arange
+    from .linalg import batched_dot, dot, tensordot
+
+    features, weights, bias = as_tensor(x), as_tensor(W2), as_tensor(b2)
+    of_class = softmax(add(dot(features, W1), b1))
+    if target is None:
+        within = softmax(tensordot(features, weights, (1, 1)) + bias)
+        every = of_class.dimshuffle(0, 1, "x") * within
+        return every.reshape((batch_size, n_classes * n_outputs_per_class))[:, :n_outputs]
+    wanted = as_tensor(target).flatten()
+    group, member = wanted // n_outputs_per_class, wanted % n_outputs_per_class
+    within = softmax(batched_dot(features, weights[group]) + bias[group])
+    rows = arange(batch_size)
+    return of_class[rows, group] * within[rows, member]
+
+
 def prepend_scalar_to_each_row(value: TensorLike, matrix: TensorLike) -> Tensor:
     """A matrix with one more column in front, filled with the value."""
     from .creation import full

@@ -6,6 +6,10 @@ Every name is defined elsewhere and only gathered here; the table of operations 
 from symtensor.config import (
     config,
 )
+from symtensor.constants import (
+    NotScalarConstantError,
+    get_scalar_constant_value,
+)
 from symtensor.gradient import (
     Lop,
     Rop,
@@ -33,6 +37,7 @@ from symtensor.graph import (
 from symtensor.ops.casting import (
     cast,
     identity,
+    tensor_copy,
 )
 from symtensor.ops.complex_numbers import (
     angle,
@@ -84,6 +89,7 @@ from symtensor.ops.cumulative import (
 from symtensor.ops.elementwise import (
     abs_,
     add,
+    ceil_intdiv,
     clip,
     eq,
     floor_div,
@@ -103,6 +109,7 @@ from symtensor.ops.elementwise import (
     mul,
     neg,
     neq,
+    power,
     reciprocal,
     sgn,
     sign,
@@ -242,6 +249,7 @@ from symtensor.ops.linalg import (
     batched_dot,
     batched_tensordot,
     dot,
+    einsum,
     inner,
     kron,
     matmul,
@@ -277,6 +285,7 @@ from symtensor.ops.shaping import (
     dimshuffle,
     expand_dims,
     flatten,
+    make_vector,
     moveaxis,
     patternbroadcast,
     ravel,
@@ -299,15 +308,16 @@ from symtensor.types import (
     TensorType,
 )
 
-from . import nnet, variables
+from . import extra_ops, nnet, variables
 from .variables import *  # noqa: F403
 
 __all__ = [
-    "nnet", "config", "Lop", "Rop", "consider_constant", "disconnected_grad", "grad", "hessian",
-    "jacobian", "numeric_grad", "verify_grad", "zero_grad", "TensorConstant", "TensorVariable",
-    "Variable", "as_tensor", "cast", "identity", "angle", "complex_from_polar", "complex", "conj",
-    "imag", "real", "abs_", "add", "clip", "eq", "floor_div", "floordiv", "fmax", "fmin", "fmod", "ge",
-    "gt", "int_div", "inv", "le", "lt", "maximum", "minimum", "mod", "mul", "neg", "neq", "pow",
+    "extra_ops", "nnet", "config", "NotScalarConstantError", "get_scalar_constant_value", "Lop", "Rop",
+    "consider_constant", "disconnected_grad", "grad", "hessian", "jacobian", "numeric_grad",
+    "verify_grad", "zero_grad", "TensorConstant", "TensorVariable", "Variable", "as_tensor", "cast",
+    "identity", "tensor_copy", "angle", "complex_from_polar", "complex", "conj", "imag", "real", "abs_",
+    "add", "ceil_intdiv", "clip", "eq", "floor_div", "floordiv", "fmax", "fmin", "fmod", "ge", "gt",
+    "int_div", "inv", "le", "lt", "maximum", "minimum", "mod", "mul", "neg", "neq", "pow", "power",
     "reciprocal", "sgn", "sign", "sqr", "square", "sub", "switch", "true_div", "where", "abs", "and_",
     "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "gcd", "invert", "lcm", "left_shift",
     "logical_and", "logical_not", "logical_or", "logical_xor", "or_", "right_shift", "xor", "allclose",
@@ -318,19 +328,19 @@ __all__ = [
     "round_half_to_even", "sin", "sinh", "sqrt", "tan", "tanh", "trunc", "erf", "erfc", "logaddexp",
     "logaddexp2", "sigmoid", "softplus", "xlogx", "xlogy0", "all", "any", "argmax", "argmin",
     "logsumexp", "max", "max_and_argmax", "mean", "min", "norm", "prod", "ptp", "std", "sum", "var",
-    "addbroadcast", "atleast_1d", "atleast_2d", "atleast_3d", "atleast_nd", "broadcast_to",
-    "dimshuffle", "expand_dims", "flatten", "moveaxis", "patternbroadcast", "ravel", "reshape", "shape",
-    "shape_padaxis", "shape_padleft", "shape_padright", "size", "specify_shape", "squeeze", "swapaxes",
-    "transpose", "unbroadcast", "alloc_diag", "argwhere", "choose", "compress", "count_nonzero", "diag",
-    "diagonal", "extract", "extract_diag", "flatnonzero", "inc_subtensor", "ix_", "nonzero",
-    "nonzero_values", "put", "ravel_multi_index", "set_subtensor", "take", "take_along_axis",
-    "unravel_index", "alloc", "arange", "empty", "empty_like", "eye", "fill", "fill_diagonal",
-    "fill_diagonal_offset", "full", "full_like", "geomspace", "identity_like", "indices", "linspace",
-    "logspace", "meshgrid", "mgrid", "ogrid", "one_hot", "ones", "ones_like", "second", "to_one_hot",
-    "tri", "tril", "triu", "zeros", "zeros_like", "array_split", "concatenate", "dstack", "flip",
-    "fliplr", "flipud", "horizontal_stack", "hstack", "join", "pad", "repeat", "roll", "rot90", "split",
-    "stack", "tile", "vertical_stack", "vstack", "batched_dot", "batched_tensordot", "dot", "inner",
-    "kron", "matmul", "outer", "tensordot", "trace", "vdot", "bincount", "cumprod", "cumsum", "diff",
-    "ediff1d", "TensorSharedVariable", "TensorType",
+    "make_vector", "addbroadcast", "atleast_1d", "atleast_2d", "atleast_3d", "atleast_nd",
+    "broadcast_to", "dimshuffle", "expand_dims", "flatten", "moveaxis", "patternbroadcast", "ravel",
+    "reshape", "shape", "shape_padaxis", "shape_padleft", "shape_padright", "size", "specify_shape",
+    "squeeze", "swapaxes", "transpose", "unbroadcast", "alloc_diag", "argwhere", "choose", "compress",
+    "count_nonzero", "diag", "diagonal", "extract", "extract_diag", "flatnonzero", "inc_subtensor",
+    "ix_", "nonzero", "nonzero_values", "put", "ravel_multi_index", "set_subtensor", "take",
+    "take_along_axis", "unravel_index", "alloc", "arange", "empty", "empty_like", "eye", "fill",
+    "fill_diagonal", "fill_diagonal_offset", "full", "full_like", "geomspace", "identity_like",
+    "indices", "linspace", "logspace", "meshgrid", "mgrid", "ogrid", "one_hot", "ones", "ones_like",
+    "second", "to_one_hot", "tri", "tril", "triu", "zeros", "zeros_like", "array_split", "concatenate",
+    "dstack", "flip", "fliplr", "flipud", "horizontal_stack", "hstack", "join", "pad", "repeat", "roll",
+    "rot90", "split", "stack", "tile", "vertical_stack", "vstack", "batched_dot", "batched_tensordot",
+    "dot", "einsum", "inner", "kron", "matmul", "outer", "tensordot", "trace", "vdot", "bincount",
+    "cumprod", "cumsum", "diff", "ediff1d", "TensorSharedVariable", "TensorType",
 ]  # fmt: skip
 __all__ += variables.__all__

@@ -104,6 +104,11 @@ def as_tensor_variable(x: Any, name: str | None = None, ndim: int | None = None)
     return _with_axes(graph.as_tensor(x), ndim)
 
 
+def stacklists(nested: Any) -> Tensor:
+    """Nested lists of tensors as one tensor, with an axis for each level."""
+    return graph.as_tensor(nested)
+
+
 def _with_axes(x: Tensor, ndim: int | None) -> Tensor:
     if ndim is None or x.ndim == ndim:
         return x
@@ -185,7 +190,8 @@ tensor3s, tensor4s, tensor5s, tensor6s, tensor7s = (
 ) = _several("complex128")  # fmt: skip
 
 __all__ = [
-    "as_tensor_variable", "constant", "tensor", "scalar", "vector", "matrix", "row", "col", "tensor3",
+    "as_tensor_variable", "stacklists",
+    "constant", "tensor", "scalar", "vector", "matrix", "row", "col", "tensor3",
     "tensor4", "tensor5", "tensor6", "tensor7", "scalars", "vectors", "matrices", "rows", "cols",
     "tensor3s", "tensor4s", "tensor5s", "tensor6s", "tensor7s", "bscalar", "bvector", "bmatrix", "brow",
     "bcol", "btensor3", "btensor4", "btensor5", "btensor6", "btensor7", "bscalars", "bvectors",

@@ -329,3 +329,22 @@ def test_selu_keeps_mean_and_variance() -> None:
     result = value(T.nnet.selu(x), x=at)
     assert abs(result.mean()) < 1e-3
     assert abs(result.var() - 1) < 1e-3
+
+
+def test_two_level_softmax_adds_up() -> None:
+    rng = np.random.default_rng(0)
+    w1, b1, w2, b2 = (
+        rng.normal(size=(4, 3)),
+        rng.normal(size=3),
+        rng.normal(size=(3, 4, 2)),
+        rng.normal(size=(3, 2)),
+    )
+    at, target = rng.normal(size=(5, 4)), np.array([0, 5, 3, 2, 4])
+    every = value(T.nnet.h_softmax(m, 5, 6, 3, 2, w1, b1, w2, b2), m=at)
+    np.testing.assert_allclose(every.sum(axis=1), np.ones(5))
+    chosen = value(T.nnet.h_softmax(m, m.shape[0], 6, 3, 2, w1, b1, w2, b2, target), m=at)
+    np.testing.assert_allclose(chosen, every[np.arange(5), target])
+
+
+def test_integer_quotients_rounded_up() -> None:
+    np.testing.assert_array_equal(value(T.ceil_intdiv(i, 3), i=[-4, 6, 7]), [-1, 2, 3])
