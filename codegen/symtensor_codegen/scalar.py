@@ -622,13 +622,20 @@ _SIMPLIFY: Final[dict[str, Callable[..., Scalar | None]]] = {
 
 
 def substitute(value: Scalar, replacements: Mapping[Scalar, Scalar], memo: dict[Scalar, Scalar] | None = None) -> Scalar:
-    """``value`` with nodes replaced, rebuilt (and simplified) above them; iterative."""
+    """``value`` with nodes replaced, rebuilt (and simplified) above them; iterative.
+
+    The index that a reduction runs over is its own: inside the reduction it is not replaced.
+    """
     memo = dict(replacements) if memo is None else memo
     stack = [value]
     while stack:
         node = stack[-1]
         if node in memo:
             stack.pop()
+            continue
+        if node.op is reduce_op and node.param.index in replacements:
+            others = {old: new for old, new in replacements.items() if old is not node.param.index}
+            memo[node] = rebuild(node, (substitute(node.args[0], others),))
             continue
         missing = [a for a in node.args if a not in memo]
         if missing:
@@ -649,7 +656,9 @@ def rebuild(node: Scalar, args: tuple[Scalar, ...]) -> Scalar:
         return cast(args[0], node.dtype)
     if op is bitcast_op:
         return bitcast(args[0], node.dtype)
-    if op is reduce_op or op is checked_op:
+    if op is checked_op:
+        return checked_index(args[0], args[1], node.param)
+    if op is reduce_op:
         return _make(op, args, node.dtype, node.param)
     return apply(op, *args)
 
