@@ -13,6 +13,7 @@ from symtensor.gradient import hessian, jacobian, numeric_grad
 from symtensor.graph import Tensor
 from symtensor.reference import evaluate
 from symtensor.types import TensorType
+from symtensor.vectorize import RULES, VectorizeError
 
 RNG = np.random.default_rng(3)
 LABELS = np.array([2, 0, 1, 2])
@@ -192,6 +193,17 @@ def test_jacobian_of_unknown_size(name: str) -> None:
             step[index] = 1e-5
             up, down = (evaluate([out], {**at, variables[k]: point + s * step})[0] for s in (1, -1))
             np.testing.assert_allclose(got[(..., *index)], (up - down) / 2e-5, rtol=1e-6, atol=1e-6)
+
+
+def test_jacobian_without_a_rule_takes_known_lengths_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(RULES, "dimshuffle")
+    x, y = T.dvector("x"), T.TensorType("float64", (3,))("y")
+    with pytest.raises(
+        VectorizeError, match=r"dimshuffle cannot be computed for a batch \(test_grad.py:\d+\)"
+    ):
+        jacobian(x * (x.dimshuffle("x", 0) ** 2)[0], x)
+    j = evaluate([jacobian(y * (y.dimshuffle("x", 0) ** 2)[0], y)], {y: [1.0, 2.0, 3.0]})[0]
+    np.testing.assert_allclose(j, np.diag([3.0, 12.0, 27.0]))
 
 
 def test_jacobian_is_shaped_as_its_variables() -> None:
