@@ -1,7 +1,8 @@
 """Loads, stores and checked indices: how an offset that grows with the lanes becomes a memory instruction.
 
 Along the loop that runs in vector lanes an offset is the same for all lanes (one scalar load), neighbouring
-(contiguous, possibly masked), neighbouring backwards (contiguous and reversed) or anything else (gather, scatter).
+(contiguous, possibly masked), neighbouring backwards (contiguous and reversed) or anything else (gather,
+scatter).
 """
 
 from enum import Enum
@@ -10,10 +11,11 @@ from typing import NamedTuple
 from symtensor_codegen import dtypes
 from symtensor_codegen.dtypes import DType
 from symtensor_codegen.errors import InternalError
+from symtensor_codegen.llvm import accumulate
 from symtensor_codegen.llvm.operations import Site, compare_as
 from symtensor_codegen.llvm.target import Target
 from symtensor_codegen.llvm.types import memory, shuffle_indices, stored, suffix, typed
-from symtensor_codegen.llvm.values import Evaluator, Functions, Guard, Lanes, Level, Value
+from symtensor_codegen.llvm.values import Evaluator, Functions, Guard, Lanes, Level, Value, of_copy
 from symtensor_codegen.loops import Kernel
 from symtensor_codegen.scalar import (
     Buffer,
@@ -67,12 +69,14 @@ class Accesses(Evaluator):
         super().__init__(target, kernel.written, outlined)
         self.kernel = kernel
         self._positions = {buffer: position for position, buffer in enumerate(kernel.buffers)}
-        self.failed = {message: Register(f"failed{k}", dtypes.bool_) for k, message in enumerate(kernel.failures)}
+        self.failed = {
+            message: Register(f"failed{k}", dtypes.bool_) for k, message in enumerate(kernel.failures)
+        }
         for register in self.failed.values():
             self.levels[0].registers[register] = Value(("false",), False, 0)
         self._safe: str | None = None
 
-    # Arguments --------------------------------------------------------------------------------------------------
+    # Arguments -------------------------------------------------------------------------------------------
 
     def symbol(self, node: Scalar) -> Value:
         """A parameter of the kernel, loaded once at the entry."""
@@ -80,7 +84,9 @@ class Accesses(Evaluator):
         if node.op is not symbol_op or not isinstance(token, tuple) or token[0] != "parameter":
             raise InternalError(f"kernel {self.kernel.name}: no value is known for {node!r}")
         entry = self.levels[0]
-        pointer = entry.put(f"getelementptr inbounds i64, ptr %args, i64 {len(self.kernel.buffers) + token[1]}")
+        pointer = entry.put(
+            f"getelementptr inbounds i64, ptr %args, i64 {len(self.kernel.buffers) + token[1]}"
+        )
         return Value((entry.put(f"load i64, ptr {pointer}, align 8"),), False, 0)
 
     def _base(self, buffer: Buffer) -> Value:
@@ -98,7 +104,7 @@ class Accesses(Evaluator):
             self.levels[0].lines.insert(0, "  %safe = alloca [16 x i8], align 16")
         return self._safe
 
-    # Addresses --------------------------------------------------------------------------------------------------
+    # Addresses -------------------------------------------------------------------------------------------
 
     def _step(self, pointer: Value, offset: Value, element: str) -> Value:
         """``pointer + offset`` elements, for each unrolled copy and lane."""
@@ -107,10 +113,7 @@ class Accesses(Evaluator):
         a, b = pointer.names, offset.names
         index = typed(dtypes.int64, self.lanes.width if offset.vector and self.lanes is not None else 1)
         names = tuple(
-            level.put(
-                f"getelementptr inbounds {element}, ptr {a[u if len(a) > 1 else 0]}, "
-                f"{index} {b[u if len(b) > 1 else 0]}"
-            )
+            level.put(f"getelementptr inbounds {element}, ptr {of_copy(a, u)}, {index} {of_copy(b, u)}")
             for u in range(max(len(a), len(b)))
         )
         return Value(names, offset.vector, depth)
@@ -147,18 +150,12 @@ class Accesses(Evaluator):
     def _shifted(self, pointer: Value, offsets: tuple[int, ...], buffer: Buffer) -> Value:
         """``pointer`` (of one copy) plus constants, one for each copy."""
         level, e = self.levels[pointer.depth], memory(buffer.dtype)
-        if len(offsets) == 1 and len(pointer.names) > 1:
-            offsets *= len(pointer.names)
-        return Value(
-            tuple(
-                level.put(f"getelementptr inbounds {e}, ptr {pointer.names[u if len(pointer.names) > 1 else 0]}, i64 {by}")
-                if by
-                else pointer.names[u if len(pointer.names) > 1 else 0]
-                for u, by in enumerate(offsets)
-            ),
-            pointer.vector,
-            pointer.depth,
-        )
+        copies = max(len(offsets), len(pointer.names))
+        names = []
+        for u in range(copies):
+            name, by = of_copy(pointer.names, u), offsets[u if len(offsets) > 1 else 0]
+            names.append(level.put(f"getelementptr inbounds {e}, ptr {name}, i64 {by}") if by else name)
+        return Value(tuple(names), pointer.vector, pointer.depth)
 
     def place(self, buffer: Buffer, offset: Scalar, guard: Guard | None = None) -> Place:
         """Where the element at ``offset`` lies, for all lanes and copies."""
@@ -180,19 +177,29 @@ class Accesses(Evaluator):
         return Place(Mode.SCATTERED if pointer.vector else Mode.SCALAR, pointer)
 
     def _regular(
-        self, buffer: Buffer, uniform: list[Scalar], along: list[Scalar], grows: int, lanes: Lanes, guard: Guard | None
+        self,
+        buffer: Buffer,
+        uniform: list[Scalar],
+        along: list[Scalar],
+        grows: int,
+        lanes: Lanes,
+        guard: Guard | None,
     ) -> Place:
         start = {lanes.index: lanes.first}
         pointer = self._pointer(buffer, uniform + [substitute(part, start) for part in along], guard)
         step = grows * lanes.width
         if lanes.width == 1:
-            return Place(Mode.SCALAR, self._shifted(pointer, tuple(u * step for u in range(lanes.copies)), buffer))
+            return Place(
+                Mode.SCALAR, self._shifted(pointer, tuple(u * step for u in range(lanes.copies)), buffer)
+            )
         if grows == 1:
-            return Place(Mode.CONTIGUOUS, self._shifted(pointer, tuple(u * step for u in range(lanes.copies)), buffer))
+            return Place(
+                Mode.CONTIGUOUS, self._shifted(pointer, tuple(u * step for u in range(lanes.copies)), buffer)
+            )
         back = tuple(u * step - (lanes.width - 1) for u in range(lanes.copies))
         return Place(Mode.REVERSED, self._shifted(pointer, back, buffer))
 
-    # Masks ------------------------------------------------------------------------------------------------------
+    # Masks -----------------------------------------------------------------------------------------------
 
     def mask(self, guard: Guard | None) -> Value | None:
         """The lanes that are active under a guard and inside the loop's range, as vectors; None: all."""
@@ -227,7 +234,7 @@ class Accesses(Evaluator):
             result = level.put(f"call i1 @llvm.vector.reduce.or.{suffix(t)}({t} {result})")
         return Value((result,), False, mask.depth)
 
-    # Loads ------------------------------------------------------------------------------------------------------
+    # Loads -----------------------------------------------------------------------------------------------
 
     def _access_depth(self, buffer: Buffer, *values: Value | None) -> int:
         if buffer in self.written:
@@ -238,17 +245,20 @@ class Accesses(Evaluator):
         """The value of a load; where ``guard`` does not hold the memory is not read."""
         buffer = node.param
         if len(node.args) != 1:
-            raise InternalError(f"{self.kernel.name}: {buffer.name} is loaded with {len(node.args)} indices, not a flat one")
+            count = len(node.args)
+            raise InternalError(f"{self.kernel.name}: {buffer.name} is loaded with {count} indices, not 1")
         place = self.place(buffer, node.args[0], guard)
         if place.mode is Mode.SCALAR:
             held = self._scalar_guard(guard, place.pointers)
             level = self.levels[self._access_depth(buffer, place.pointers, held)]
             names = []
-            count = len(place.pointers.names) if held is None else max(len(place.pointers.names), len(held.names))
+            count = (
+                len(place.pointers.names) if held is None else max(len(place.pointers.names), len(held.names))
+            )
             for u in range(count):
-                pointer = place.pointers.names[u if len(place.pointers.names) > 1 else 0]
+                pointer = of_copy(place.pointers.names, u)
                 if held is not None:
-                    condition = held.names[u if len(held.names) > 1 else 0]
+                    condition = of_copy(held.names, u)
                     pointer = level.put(f"select i1 {condition}, ptr {pointer}, ptr {self._safe_pointer()}")
                 names.append(self._read(level, buffer.dtype, pointer))
             return Value(tuple(names), False, level.depth)
@@ -275,7 +285,7 @@ class Accesses(Evaluator):
         masks = None if mask is None else self.vector_names(mask, dtypes.bool_)
         names = []
         for u, pointer in enumerate(place.pointers.names):
-            active = None if masks is None else masks[u if len(masks) > 1 else 0]
+            active = None if masks is None else of_copy(masks, u)
             align = f"align {dtype.itemsize}"
             if place.mode is Mode.SCATTERED:
                 every = active if active is not None else "splat (i1 true)"
@@ -289,9 +299,8 @@ class Accesses(Evaluator):
             else:
                 if place.mode is Mode.REVERSED:
                     active = self._reversed(level, m, active)
-                name = level.put(
-                    f"call {t} @llvm.masked.load.{suffix(t)}.p0(ptr {align} {pointer}, {m} {active}, {t} zeroinitializer)"
-                )
+                where = f"ptr {align} {pointer}, {m} {active}, {t} zeroinitializer"
+                name = level.put(f"call {t} @llvm.masked.load.{suffix(t)}.p0({where})")
             if place.mode is Mode.REVERSED:
                 name = self._reversed(level, t, name)
             if dtype.kind == "b":
@@ -304,16 +313,20 @@ class Accesses(Evaluator):
         order = shuffle_indices(range(self.lanes.width - 1, -1, -1))
         return level.put(f"shufflevector {t} {name}, {t} poison, {order}")
 
-    # Stores -----------------------------------------------------------------------------------------------------
+    # Stores ----------------------------------------------------------------------------------------------
 
-    def store(self, buffer: Buffer, offset: Scalar, value: Scalar, combine: str | None, where: Scalar | None) -> None:
+    def store(
+        self, buffer: Buffer, offset: Scalar, value: Scalar, combine: str | None, where: Scalar | None
+    ) -> None:
         """Write an element, or combine it with what is there, at the innermost level."""
         stored_value = self.value(value)
         held = None if where is None else self.value(where)
         place = self.place(buffer, offset)
         if place.mode is Mode.SCALAR:
             if stored_value.vector or (held is not None and held.vector):
-                raise InternalError(f"{self.kernel.name}: lanes of a vector loop write different values to one element")
+                raise InternalError(
+                    f"{self.kernel.name}: lanes of a vector loop write different values to one element"
+                )
             self._scalar_store(buffer, place.pointers, stored_value, combine, held)
         else:
             self._vector_store(buffer, place, stored_value, combine, held)
@@ -326,17 +339,17 @@ class Accesses(Evaluator):
         held_names = ("",) if held is None else held.names
         for u in range(max(len(pointers.names), len(value.names), len(held_names))):
             level = self.here
-            pointer = pointers.names[u if len(pointers.names) > 1 else 0]
-            name = value.names[u if len(value.names) > 1 else 0]
+            pointer = of_copy(pointers.names, u)
+            name = of_copy(value.names, u)
             after = ""
             if held is not None:
                 number = next(self.numbers)
                 after = f"after{number}"
-                condition = held_names[u if len(held_names) > 1 else 0]
+                condition = of_copy(held_names, u)
                 level.jump(f"br i1 {condition}, label %store{number}, label %{after}", f"store{number}")
             if combine is not None:
                 old = self._read(level, dtype, pointer)
-                name = self.step(combine, dtype, Site(level.put, 1), old, name)
+                name = accumulate.step(Site(level.put, 1), combine, dtype, old, name)
             if dtype.kind == "b":
                 name = level.put(f"zext i1 {name} to i8")
             level.do(f"store {memory(dtype)} {name}, ptr {pointer}, align {dtype.itemsize}")
@@ -357,10 +370,10 @@ class Accesses(Evaluator):
         masks = None if mask is None else self.vector_names(mask, dtypes.bool_)
         old = self._vector_read(level, dtype, place, mask) if combine is not None else None
         for u, pointer in enumerate(place.pointers.names):
-            name = names[u if len(names) > 1 else 0]
-            active = None if masks is None else masks[u if len(masks) > 1 else 0]
+            name = of_copy(names, u)
+            active = None if masks is None else of_copy(masks, u)
             if combine is not None and old is not None:
-                name = self.step(combine, dtype, Site(level.put, width), old[u], name)
+                name = accumulate.step(Site(level.put, width), combine, dtype, old[u], name)
             if dtype.kind == "b":
                 name = level.put(f"zext {m} {name} to {t}")
             align = f"align {dtype.itemsize}"
@@ -378,18 +391,15 @@ class Accesses(Evaluator):
             if active is None:
                 level.do(f"store {t} {name}, ptr {pointer}, {align}")
             else:
-                level.do(
-                    f"call void @llvm.masked.store.{suffix(t)}.p0({t} {name}, ptr {align} {pointer}, {m} {active})"
-                )
+                where = f"{t} {name}, ptr {align} {pointer}, {m} {active}"
+                level.do(f"call void @llvm.masked.store.{suffix(t)}.p0({where})")
 
-    def step(self, combine: str, dtype: DType, site: Site, old: str, new: str) -> str:
-        """``combine(old, new)`` on names of the site's width."""
-        raise NotImplementedError
-
-    # Checks -----------------------------------------------------------------------------------------------------
+    # Checks ----------------------------------------------------------------------------------------------
 
     def check_index(self, node: Scalar, guard: Guard | None, values: list[Value]) -> Value:
-        """An index from data, wrapped when negative; outside its range the kernel fails and the index becomes 0."""
+        """An index from data, wrapped when negative; outside its range the kernel fails and the index
+        becomes 0.
+        """
         position, extent = values
         depth = max(position.depth, extent.depth, self.floor)
         values = [value._replace(depth=depth) for value in values]
@@ -401,7 +411,7 @@ class Accesses(Evaluator):
         indices = self.vector_names(position, dtypes.int64) if vector else position.names
         good, clamped = [], []
         for u in range(max(len(indices), len(limits))):
-            i, n = indices[u if len(indices) > 1 else 0], limits[u if len(limits) > 1 else 0]
+            i, n = of_copy(indices, u), of_copy(limits, u)
             negative = compare_as(site, "lt", dtypes.int64, i, zero)
             wrapped = site.choose(negative, dtypes.int64, site.put(f"add {t} {i}, {n}"), i)
             inside = site.put(f"icmp ult {t} {wrapped}, {n}")
@@ -414,7 +424,9 @@ class Accesses(Evaluator):
         """Record a failure in the active lanes where ``good`` does not hold."""
         register = self.failed.get(message)
         if register is None:
-            raise InternalError(f"{self.kernel.name}: the message of a check is not among the kernel's failures")
+            raise InternalError(
+                f"{self.kernel.name}: the message of a check is not among the kernel's failures"
+            )
         bad = self.combine_values("xor", dtypes.bool_, (good, Value(("true",), False, 0)))
         if good.vector or (self.lanes is not None and good.depth >= self.lanes.depth):
             active = self.mask(guard)
@@ -423,7 +435,9 @@ class Accesses(Evaluator):
         if active is not None:
             bad = self.combine_values("and", dtypes.bool_, (bad, active))
         depth = max(bad.depth, self.lanes.depth) if bad.vector and self.lanes is not None else bad.depth
-        new = self.combine_values("or", dtypes.bool_, (self.register(register, depth), bad._replace(depth=depth)))
+        new = self.combine_values(
+            "or", dtypes.bool_, (self.register(register, depth), bad._replace(depth=depth))
+        )
         self.levels[depth].registers[register] = new._replace(depth=depth)
 
 

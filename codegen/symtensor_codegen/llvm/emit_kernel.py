@@ -1,24 +1,26 @@
 """Kernels to LLVM IR text: loops, registers and vector lanes.
 
-A loop is a test that skips it when it is empty, a region for what is hoisted out of it, and a body that ends in the
-jump back. Registers are SSA values: a loop that updates one has a phi for it. A loop with ``width`` lanes and
-``unroll`` copies becomes a main loop over whole groups and a rest: one group under a mask where masked memory access
-is cheap (AVX-512), else a scalar loop. A register that is declared outside such a loop gets an accumulator of its own
-in each lane and copy; they are combined in a fixed order afterwards, so results do not depend on timing.
+A loop is a test that skips it when it is empty, a region for what is hoisted out of it, and a body that
+ends in the jump back. Registers are SSA values: a loop that updates one has a phi for it. A loop with
+``width`` lanes and ``unroll`` copies becomes a main loop over whole groups and a rest: one group under a
+mask where masked memory access is cheap (AVX-512), else a scalar loop. A register that is declared outside
+such a loop gets an accumulator of its own in each lane and copy; they are combined in a fixed order
+afterwards, so results do not depend on timing.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Iterable
 
 from symtensor_codegen import dtypes
 from symtensor_codegen.dtypes import DType
 from symtensor_codegen.errors import InternalError
+from symtensor_codegen.llvm import accumulate
 from symtensor_codegen.llvm.accesses import Accesses, flat_index
-from symtensor_codegen.llvm.operations import SPELL, Site, spelled
+from symtensor_codegen.llvm.changes import ChangeFinder, Changes
+from symtensor_codegen.llvm.half import HALF_CONVERSIONS
+from symtensor_codegen.llvm.operations import Site, spelled
 from symtensor_codegen.llvm.target import Target
-from symtensor_codegen.llvm.types import iota, literal, shuffle_indices, splat, suffix, typed
-from symtensor_codegen.llvm.values import Functions, Lanes, Value
+from symtensor_codegen.llvm.types import iota, splat, typed
+from symtensor_codegen.llvm.values import Functions, Lanes, Value, of_copy
 from symtensor_codegen.loops import (
     ArgUpdate,
     Check,
@@ -30,21 +32,10 @@ from symtensor_codegen.loops import (
     Store,
     Update,
     scalars,
-    values_of,
 )
-from symtensor_codegen.scalar import COMBINES, Register, Scalar, as_int, const, index, symbol
+from symtensor_codegen.scalar import Register, as_int, index
 
 _INLINE_FUNCTIONS = 8
-
-
-@dataclass(slots=True, eq=False)
-class _Changes:
-    """What the statements of a body change, besides registers declared in it."""
-
-    registers: dict[Register, str]  # and how: a key of COMBINES, argmax or argmin
-    partners: dict[Register, Register]  # from the ``best`` to the ``place`` of an ArgUpdate
-    buffers: set[object]
-    inner: set[Register]  # declared in the body
 
 
 class KernelEmitter(Accesses):
@@ -52,7 +43,7 @@ class KernelEmitter(Accesses):
 
     def __init__(self, kernel: Kernel, target: Target, outlined: Functions | None = None) -> None:
         super().__init__(kernel, target, outlined)
-        self._changes: dict[For, _Changes] = {}
+        self.finder = ChangeFinder(self.failed, lambda value: self.facts(value).messages)
         self._regions: list[tuple[int, str, str, str, str]] = []  # floor, range and labels
 
     def text(self, name: str) -> str:
@@ -66,9 +57,10 @@ class KernelEmitter(Accesses):
             if failed != "false":
                 status = entry.put(f"select i1 {failed}, i64 {position + 1}, i64 {status}")
         lines = "\n".join(entry.lines)
-        return f"define i64 @{name}(i64 %lo, i64 %hi, ptr %args) nounwind {{\nentry:\n{lines}\n  ret i64 {status}\n}}\n"
+        head = f"define i64 @{name}(i64 %lo, i64 %hi, ptr %args) nounwind {{\nentry:\n"
+        return f"{head}{lines}\n  ret i64 {status}\n}}\n"
 
-    # Statements -------------------------------------------------------------------------------------------------
+    # Statements ------------------------------------------------------------------------------------------
 
     def statement(self, statement: Statement) -> None:
         """Write one statement at the innermost level."""
@@ -100,7 +92,7 @@ class KernelEmitter(Accesses):
         register = statement.register
         value = self.value(statement.value)
         old = self.register(register)
-        node = _step_node(statement.combine, register.dtype)
+        node = accumulate.step_node(statement.combine, register.dtype)
         new = self.spell(node, (old, value), (register.dtype, register.dtype))
         self._assign(register, self._kept(register, new, old))
 
@@ -118,12 +110,12 @@ class KernelEmitter(Accesses):
         mask = self._mask_of(best)
         bests, places = [], []
         for u in range(copies):
-            new = values[u if len(values) > 1 else 0]
-            wins = _beats(site, statement.combine, dtype, new, old.names[u])
+            new = of_copy(values, u)
+            wins = accumulate.beats(site, statement.combine, dtype, new, old.names[u])
             if mask is not None:
-                wins = site.put(f"and {site.type(dtypes.bool_)} {wins}, {mask[u if len(mask) > 1 else 0]}")
+                wins = site.put(f"and {site.type(dtypes.bool_)} {wins}, {of_copy(mask, u)}")
             bests.append(site.choose(wins, dtype, new, old.names[u]))
-            here = positions[u if len(positions) > 1 else 0]
+            here = of_copy(positions, u)
             places.append(site.choose(wins, dtypes.int64, here, at.names[u]))
         self._assign(best, Value(tuple(bests), vector, depth))
         self._assign(place, Value(tuple(places), vector, depth))
@@ -133,7 +125,7 @@ class KernelEmitter(Accesses):
         self.forget(register)
 
     def _mask_of(self, register: Register) -> tuple[str, ...] | None:
-        """The lanes in which a register may change; only registers that outlive the loop of the lanes care."""
+        """The lanes in which a register may change; it matters for those that outlive the loop of the lanes."""
         lanes = self.lanes
         if lanes is None or lanes.tail is None:
             return None
@@ -147,70 +139,25 @@ class KernelEmitter(Accesses):
             return new
         site = self.site(self.here.depth, True)
         names = tuple(
-            site.choose(mask[u if len(mask) > 1 else 0], register.dtype, name, old.names[u])
+            site.choose(of_copy(mask, u), register.dtype, name, old.names[u])
             for u, name in enumerate(new.names)
         )
         return new._replace(names=names)
 
-    def step(self, combine: str, dtype: DType, site: Site, old: str, new: str) -> str:
-        """``combine(old, new)`` on names of the site's width."""
-        node = _step_node(combine, dtype)
-        return SPELL[node.op.name](site, node, old, new)
-
-    # What loops change ------------------------------------------------------------------------------------------
-
-    def changes(self, loop: For) -> _Changes:
-        """What the body of a loop changes."""
-        found = self._changes.get(loop)
-        if found is None:
-            found = self._changes[loop] = self._scan(loop.body)
-        return found
-
-    def _scan(self, body: Sequence[Statement]) -> _Changes:
-        all_ = _Changes({}, {}, set(), set())
-        for statement in body:
-            for value in values_of(statement):
-                for message in self.facts(value).messages:
-                    all_.registers[self.failed[message]] = "or"
-            match statement:
-                case For():
-                    inside = self.changes(statement)
-                    for register, combine in inside.registers.items():
-                        self._changed(all_, register, combine)
-                    all_.partners.update(inside.partners)
-                    all_.buffers |= inside.buffers
-                case Declare(register=register):
-                    all_.inner.add(register)
-                case Update(register=register, combine=combine):
-                    self._changed(all_, register, combine)
-                case ArgUpdate(best=best, place=place, combine=combine):
-                    self._changed(all_, best, combine)
-                    all_.partners[best] = place
-                case Store(buffer=buffer):
-                    all_.buffers.add(buffer)
-                case Check(message=message):
-                    all_.registers[self.failed[message]] = "or"
-        for register in all_.inner:
-            all_.registers.pop(register, None)
-            all_.partners.pop(register, None)
-        return all_
-
-    def _changed(self, changes: _Changes, register: Register, combine: str) -> None:
-        if changes.registers.setdefault(register, combine) != combine:
-            changes.registers[register] = "mixed"
-
-    def _forget_all(self, changes: _Changes) -> None:
-        for register in _carried(changes):
+    def _forget_all(self, changes: Changes) -> None:
+        for register in changes.carried():
             self.forget(register)
         for buffer in changes.buffers:
             self.forget(buffer)
 
-    # Loops ------------------------------------------------------------------------------------------------------
+    # Loops -----------------------------------------------------------------------------------------------
 
     def _for(self, loop: For) -> None:
         extent = self.value(as_int(loop.extent))
         if extent.vector or len(extent.names) > 1:
-            raise InternalError(f"{self.kernel.name}: a loop inside vector lanes has an extent that differs by lane")
+            raise InternalError(
+                f"{self.kernel.name}: a loop inside vector lanes has an extent that differs by lane"
+            )
         start, end = "0", extent.names[0]
         if loop.kind is LoopKind.PARALLEL:
             if len(self.levels) > 1:
@@ -221,7 +168,7 @@ class KernelEmitter(Accesses):
         empty = not (end.isdigit() and start == "0")
         if end == "0":
             return
-        self._forget_all(self.changes(loop))
+        self._forget_all(self.finder.of(loop))
         if empty:
             self._open_region(start, end)
         if (loop.width > 1 or loop.unroll > 1) and self.lanes is None:
@@ -230,7 +177,7 @@ class KernelEmitter(Accesses):
             self._serial_loop(loop, start, end, skip=False)
         if empty:
             self._close_region()
-        self._forget_all(self.changes(loop))
+        self._forget_all(self.finder.of(loop))
 
     def _open_region(self, start: str, end: str) -> None:
         number = next(self.numbers)
@@ -263,7 +210,7 @@ class KernelEmitter(Accesses):
         return Value(names, a.vector, self.here.depth)
 
     def _serial_loop(self, loop: For, start: str, end: str, *, skip: bool) -> None:
-        carried = {register: self.register(register) for register in _carried(self.changes(loop))}
+        carried = {register: self.register(register) for register in self.finder.of(loop).carried()}
         final = self._machine_loop(loop, start, end, 1, carried, None, skip=skip)
         for register, value in final.items():
             self._assign(register, value)
@@ -283,9 +230,9 @@ class KernelEmitter(Accesses):
     ) -> dict[Register, Value]:
         """Write a loop from ``start`` while below ``end``; returns the registers' values after it.
 
-        ``carried`` are the registers that the body changes, with their values before (for a loop without lanes of its
-        own these are read again at the end: a check hoisted out of the loop may have changed them). ``skip`` tests
-        for an empty range first; ``once`` is for a range of at most one step.
+        ``carried`` are the registers that the body changes, with their values before (for a loop without
+        lanes of its own these are read again at the end: a check hoisted out of the loop may have changed
+        them). ``skip`` tests for an empty range first; ``once`` is for a range of at most one step.
         """
         number = next(self.numbers)
         outer, begin, after = self.here, f"loop{number}", f"done{number}"
@@ -305,7 +252,7 @@ class KernelEmitter(Accesses):
             self.lanes = lanes
             self.remember(lanes.first, counted)
             if masked:
-                lanes.tail = self._tail(counter, end, lanes.width)
+                lanes.tail = self._tail(counter, end, lanes)
         for statement in loop.body:
             self.statement(statement)
         self.close()
@@ -320,7 +267,8 @@ class KernelEmitter(Accesses):
             outer.jump(f"br label %{begin}", begin)
         width = lanes.width if lanes is not None else self.lanes.width if self.lanes is not None else 1
         initial = {
-            register: value if lanes is not None else self.register(register) for register, value in carried.items()
+            register: value if lanes is not None else self.register(register)
+            for register, value in carried.items()
         }
         if not once:
             outer.do(f"{counter} = phi i64 [ {start}, %{origin} ], [ {counter}.next, %{level.label} ]")
@@ -335,8 +283,8 @@ class KernelEmitter(Accesses):
             if skip:
                 outer.jump(f"br label %{after}", after)
         else:
-            # The step is hidden from LLVM: its loop strength reduction would take longer than all other passes
-            # together, and the addresses are written the way the processor takes them already.
+            # The step is hidden from LLVM: its loop strength reduction would take longer than all other
+            # passes together, and the addresses are written the way the processor takes them already.
             hidden = outer.put(f'call i64 asm "", "=r,0"(i64 {counter})')
             outer.do(f"{counter}.next = add nuw nsw i64 {hidden}, {step}")
             more = outer.put(f"icmp slt i64 {counter}.next, {end}")
@@ -356,63 +304,67 @@ class KernelEmitter(Accesses):
             self.forget(register)
         return final
 
-    def _tail(self, counter: str, end: str, width: int) -> Value:
-        """The lanes of the group at ``counter`` that are below ``end``."""
-        level = self.here
+    def _tail(self, counter: str, end: str, lanes: Lanes) -> Value:
+        """The lanes, in each copy, of the group at ``counter`` that are below ``end``."""
+        level, width = self.here, lanes.width
         left = level.put(f"sub i64 {end}, {counter}")
-        left = level.put(f"call i64 @llvm.smin.i64(i64 {left}, i64 {width})")
+        left = level.put(f"call i64 @llvm.smin.i64(i64 {left}, i64 {width * lanes.copies})")
         short = level.put(f"trunc i64 {left} to i32")
         t = f"<{width} x i32>"
         one = level.put(f"insertelement {t} poison, i32 {short}, i32 0")
-        all_ = level.put(f"shufflevector {t} {one}, {t} poison, <{width} x i32> zeroinitializer")
-        return Value((level.put(f"icmp ult {t} {iota(width, 32)}, {all_}"),), True, level.depth)
+        limit = level.put(f"shufflevector {t} {one}, {t} poison, <{width} x i32> zeroinitializer")
+        names = (
+            level.put(f"icmp ult {t} {iota(width, 32, u * width)}, {limit}") for u in range(lanes.copies)
+        )
+        return Value(tuple(names), True, level.depth)
 
-    # Lanes ------------------------------------------------------------------------------------------------------
+    # Lanes -----------------------------------------------------------------------------------------------
 
     def _lanes_loop(self, loop: For, start: str, end: str) -> None:
         width, copies = loop.width, loop.unroll
-        group = width * copies
-        changes = self.changes(loop)
+        if width & (width - 1) or copies & (copies - 1):
+            raise InternalError(f"{self.kernel.name}: width and unroll must be powers of two")
+        changes = self.finder.of(loop)
         masked = width > 1 and self.target.vector_bits >= 512  # others take the rest one by one
-        whole, rest_empty, main_empty = self._whole_groups(start, end, group)
-        accumulators = {
-            register: Value((_neutral(changes, register),) * copies, False, 0) for register in _carried(changes)
-        }
-        self._as_vectors(accumulators, width)
+        whole, rest_empty, main_empty = self._whole_groups(start, end, width * copies)
+        accumulators = self._neutral(changes, width, copies)
         if main_empty is not True:
             lanes = Lanes(loop.index, index("lane", loop.extent), width, copies)
             accumulators = self._machine_loop(
-                loop, start, whole, group, accumulators, lanes, skip=main_empty is None
+                loop, start, whole, width * copies, accumulators, lanes, skip=main_empty is None
             )
-            accumulators = self._fold_copies(changes, accumulators, width)
-        else:
-            accumulators = {r: v._replace(names=v.names[:1]) for r, v in accumulators.items()}
+            self._fold_copies(changes, accumulators, width)
         if masked and rest_empty is not True:
-            lanes = Lanes(loop.index, index("lane", loop.extent), width, 1)
+            # With a loop inside, a pass over the rest costs as much as one over a whole group: take fewer
+            # passes.
+            nested = any(isinstance(statement, For) for statement in loop.body)
+            rest_copies = max(1, copies // 2) if nested else 1
+            first, accumulators = accumulators, self._neutral(changes, width, rest_copies)
+            for register, value in first.items():
+                others = accumulators[register].names[1:]
+                accumulators[register] = value._replace(names=(value.names[0], *others))
+            once = copies == 1 or (rest_empty is False and int(end) - int(whole) <= width * rest_copies)
+            lanes = Lanes(loop.index, index("lane", loop.extent), width, rest_copies)
             accumulators = self._machine_loop(
                 loop,
                 whole,
                 end,
-                width,
+                width * rest_copies,
                 accumulators,
                 lanes,
                 skip=rest_empty is None,
-                once=copies == 1 or (rest_empty is False and int(end) - int(whole) <= width),
+                once=once,
                 masked=True,
             )
+            self._fold_copies(changes, accumulators, width)
         self._finish(changes, accumulators, width)
         if not masked and rest_empty is not True:
             self._serial_loop(loop, whole, end, skip=rest_empty is None)
 
-    def _as_vectors(self, accumulators: dict[Register, Value], width: int) -> None:
-        if width == 1:
-            return
-        for register, value in accumulators.items():
-            t = splat(value.names[0], register.dtype)
-            accumulators[register] = Value((t,) * len(value.names), True, 0)
-
     def _whole_groups(self, start: str, end: str, group: int) -> tuple[str, bool | None, bool | None]:
-        """The end of the whole groups; whether there is no rest, and no whole group (None: only known later)."""
+        """The end of the whole groups; whether there is no rest, and no whole group (None: known at run
+        time).
+        """
         if end.isdigit() and start == "0":
             count = int(end)
             whole = count // group * group
@@ -424,138 +376,52 @@ class KernelEmitter(Accesses):
             whole_name = put(f"add i64 {whole_name}, {start}")
         return whole_name, None, None
 
-    def _fold_copies(self, changes: _Changes, values: dict[Register, Value], width: int) -> dict[Register, Value]:
-        """One accumulator of each register from those of the copies, pairwise."""
-        if not values or len(next(iter(values.values())).names) == 1:
-            return values
-        site = Site(self.here.put, width)
-        folded: dict[Register, Value] = {}
-        for register, value in values.items():
-            if register in folded:
-                continue
-            combine = changes.registers.get(register)
-            place = changes.partners.get(register)
-            if combine is None:  # the place of an ArgUpdate: done with its best
-                continue
-            names = list(value.names)
-            places = list(values[place].names) if place is not None else []
-            while len(names) > 1:
-                half = len(names) // 2
-                for k in range(half):
-                    if place is not None:
-                        names[k], places[k] = _better(
-                            site, combine, register.dtype, (names[k], places[k]), (names[k + half], places[k + half])
-                        )
-                    else:
-                        names[k] = self.step(combine, register.dtype, site, names[k], names[k + half])
-                odd = names[2 * half :]
-                odd_places = places[2 * half :]
-                names = names[:half] + odd
-                places = places[:half] + odd_places
-            folded[register] = value._replace(names=tuple(names))
-            if place is not None:
-                folded[place] = values[place]._replace(names=tuple(places))
-        return folded
+    def _neutral(self, changes: Changes, width: int, copies: int) -> dict[Register, Value]:
+        """Accumulators that nothing was combined into yet."""
+        made: dict[Register, Value] = {}
+        for register, combine in changes.registers.items():
+            parts = [(register, accumulate.neutral(combine, register.dtype))]
+            if register in changes.places:
+                parts.append((changes.places[register], "0"))
+            for part, text in parts:
+                made[part] = Value(((splat(text, part.dtype) if width > 1 else text),) * copies, width > 1, 0)
+        return made
 
-    def _finish(self, changes: _Changes, values: dict[Register, Value], width: int) -> None:
+    def _fold_copies(self, changes: Changes, values: dict[Register, Value], width: int) -> None:
+        """Make one accumulator of each register from those of the copies."""
+        site = Site(self.here.put, width)
+        for register, combine in changes.registers.items():
+            parts = _parts(changes, register)
+            copies = list(zip(*(values[part].names for part in parts), strict=True))
+            folded = accumulate.fold(site, combine, register.dtype, copies)
+            for part, name in zip(parts, folded, strict=True):
+                values[part] = values[part]._replace(names=(name,))
+
+    def _finish(self, changes: Changes, values: dict[Register, Value], width: int) -> None:
         """Combine the lanes of each accumulator with the register's value before the loop."""
         put = self.here.put
-        one = Site(put, 1)
         for register, combine in changes.registers.items():
-            dtype = register.dtype
-            name = values[register].names[0]
-            old = self.register(register).names[0]
-            place = changes.partners.get(register)
-            lanes = width
-            if place is not None:
-                best = (name, values[place].names[0])
-                while lanes > 1:
-                    lanes //= 2
-                    low, high = _halves(put, best[0], dtype, lanes)
-                    low_place, high_place = _halves(put, best[1], dtypes.int64, lanes)
-                    best = _better(Site(put, lanes), combine, dtype, (low, low_place), (high, high_place))
-                best = _better(one, combine, dtype, (old, self.register(place).names[0]), best)
-                self._assign(register, Value((best[0],), False, 0))
-                self._assign(place, Value((best[1],), False, 0))
-                continue
-            if dtype.kind == "b" and width > 1:
-                kind = "and" if combine in ("and", "mul", "minimum") else "xor" if combine == "xor" else "or"
-                t = typed(dtype, width)
-                name = put(f"call i1 @llvm.vector.reduce.{kind}.{suffix(t)}({t} {name})")
-                lanes = 1
-            while lanes > 1:
-                lanes //= 2
-                low, high = _halves(put, name, dtype, lanes)
-                name = self.step(combine, dtype, Site(put, lanes), low, high)
-            self._assign(register, Value((self.step(combine, dtype, one, old, name),), False, 0))
+            parts = _parts(changes, register)
+            value = tuple(values[part].names[0] for part in parts)
+            value = accumulate.across(put, combine, register.dtype, width, value)
+            first = tuple(self.register(part).names[0] for part in parts)
+            value = accumulate.with_first(put, combine, register.dtype, first, value)
+            for part, name in zip(parts, value, strict=True):
+                self._assign(part, Value((name,), False, 0))
 
 
-def _carried(changes: _Changes) -> list[Register]:
-    """The registers that a loop has phis for."""
-    return [*changes.registers, *changes.partners.values()]
-
-
-def _neutral(changes: _Changes, register: Register) -> str:
-    """The constant that an accumulator of ``register`` starts from."""
-    combine = changes.registers.get(register)
-    if combine is None:
-        return "0"  # the place of an ArgUpdate
-    if combine in _EXTREME_OF:
-        combine = _EXTREME_OF[combine]
-    if combine not in COMBINES:
-        raise InternalError(f"register {register.name} is combined in several ways by one vector loop")
-    return literal(const(COMBINES[combine].neutral(register.dtype), register.dtype).param, register.dtype)
-
-
-_EXTREME_OF = {"argmax": "maximum", "argmin": "minimum"}
-
-
-@cache
-def _step_node(combine: str, dtype: DType) -> Scalar:
-    """An expression whose operation is the step of ``combine`` on values of a type."""
-    return COMBINES[combine].step(symbol("old", dtype), symbol("new", dtype))
-
-
-def _beats(site: Site, combine: str, dtype: DType, new: str, old: str) -> str:
-    """Whether ``new`` replaces ``old``, seen before it, as the extreme; the first NaN wins."""
-    t = site.type(dtype)
-    order = "gt" if combine == "argmax" else "lt"
-    if not dtype.is_float:
-        return site.put(f"icmp {'s' if dtype.kind == 'i' else 'u'}{order} {t} {new}, {old}")
-    further = site.put(f"fcmp u{order} {t} {new}, {old}")
-    ordinary = site.put(f"fcmp ord {t} {old}, {old}")
-    return site.put(f"and {site.type(dtypes.bool_)} {further}, {ordinary}")
-
-
-def _better(
-    site: Site, combine: str, dtype: DType, a: tuple[str, str], b: tuple[str, str]
-) -> tuple[str, str]:
-    """The better of two (value, position); of equal values the one at the smaller position."""
-    truth = site.type(dtypes.bool_)
-    b_beats, a_beats = _beats(site, combine, dtype, b[0], a[0]), _beats(site, combine, dtype, a[0], b[0])
-    earlier = site.put(f"icmp slt {site.type(dtypes.int64)} {b[1]}, {a[1]}")
-    level = site.put(f"xor {truth} {a_beats}, {site.constant(True, dtypes.bool_)}")
-    tie = site.put(f"and {truth} {level}, {earlier}")
-    wins = site.put(f"or {truth} {b_beats}, {tie}")
-    return site.choose(wins, dtype, b[0], a[0]), site.choose(wins, dtypes.int64, b[1], a[1])
-
-
-def _halves(put: Callable[[str], str], name: str, dtype: DType, lanes: int) -> tuple[str, str]:
-    """The lower and the upper ``lanes`` lanes of a vector of twice as many."""
-    t = typed(dtype, 2 * lanes)
-    if lanes == 1:
-        return tuple(put(f"extractelement {t} {name}, i32 {k}") for k in (0, 1))  # type: ignore[return-value]
-    low, high = (
-        put(f"shufflevector {t} {name}, {t} poison, {shuffle_indices(range(k, k + lanes))}") for k in (0, lanes)
-    )
-    return low, high
+def _parts(changes: Changes, register: Register) -> tuple[Register, ...]:
+    """The registers of one accumulator."""
+    place = changes.places.get(register)
+    return (register,) if place is None else (register, place)
 
 
 def emit_kernel(kernel: Kernel, target: Target, symbol_name: str) -> str:
     """LLVM IR of one kernel: the function ``i64 symbol_name(i64 lo, i64 hi, ptr args)`` and what it calls.
 
-    ``args`` holds the buffers' pointers in the kernel's order, then its parameters. The outermost parallel loop runs
-    over ``lo`` to ``hi - 1``. The result is 0, or 1 + the position of the first failure that occurred.
+    ``args`` holds the buffers' pointers in the kernel's order, then its parameters. The outermost parallel
+    loop runs over ``lo`` to ``hi - 1``. The result is 0, or 1 + the position of the first failure that
+    occurred.
     """
     return module([(kernel, symbol_name)], target)
 
@@ -566,9 +432,17 @@ def module(kernels: Iterable[tuple[Kernel, str]], target: Target) -> str:
     texts = []
     for kernel, name in kernels:
         texts.append(KernelEmitter(kernel, target, outlined if _calls_functions(kernel) else None).text(name))
+    if (
+        target.triple.startswith("x86_64")
+        and target.vector_bits < 256
+        and any("half" in text for text in texts)
+    ):
+        texts.append(HALF_CONVERSIONS)
     return "\n".join([*outlined.texts.values(), *texts])
 
 
 def _calls_functions(kernel: Kernel) -> bool:
-    """Whether a kernel has so many mathematical functions that inline expansions would make it slow to compile."""
+    """Whether a kernel has so many mathematical functions that inline expansions would make it slow to
+    compile.
+    """
     return sum(not spelled(node) for node in scalars(kernel.body) if node.args) > _INLINE_FUNCTIONS

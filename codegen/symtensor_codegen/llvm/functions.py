@@ -1,4 +1,6 @@
-"""Mathematical functions as functions of the module, for kernels with too many of them to expand each in place."""
+"""Mathematical functions as functions of the module, for kernels with too many of them to expand each in
+place.
+"""
 
 from symtensor_codegen.dtypes import DType
 from symtensor_codegen.errors import InternalError
@@ -25,7 +27,8 @@ class _Body(Evaluator):
 
 
 def function_symbol(node: Scalar, lanes: int, target: Target, functions: Functions) -> str:
-    """The name of the module's function for the operation of ``node`` on ``lanes`` values, written on first use.
+    """The name of the module's function for the operation of ``node`` on ``lanes`` values, written on first
+    use.
 
     ``functions`` keeps the text. The function is internal to the module: each module has its own.
     """

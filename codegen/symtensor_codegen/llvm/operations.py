@@ -1,12 +1,12 @@
 """How each scalar operation is spelled in LLVM IR: one row of ``SPELL`` an operation.
 
-A speller writes the instructions for one operation on operands of equal lane count and returns the name of the
-result. Arithmetic on floats is IEEE with NumPy's results for NaN, infinities and signed zeros; only ``contract`` is
-allowed (a*b+c in one rounding), and not inside the expansions of mathematical functions. Integer arithmetic
-wraps. Division by zero of integers gives 0, as NumPy does (without its warning).
+A speller writes the instructions for one operation on operands of equal lane count and returns the name of
+the result. Arithmetic on floats is IEEE with NumPy's results for NaN, infinities and signed zeros; only
+``contract`` is allowed (a*b+c in one rounding), and not inside the expansions of mathematical functions.
+Integer arithmetic wraps. Division by zero of integers gives 0, as NumPy does (without its warning).
 
 Conversions of NaN and out-of-range floats to integers are undefined in C and NumPy; here they give what the
-processor's conversion instruction gives, which is NumPy's result on the same machine for 32 and 64 bits.
+processor's conversion instruction gives, as NumPy's vector loops do on the same machine.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,8 @@ from symtensor_codegen.scalar import Number, Scalar, add, const_op, floordiv, in
 
 
 class Site:
-    """Where instructions go: ``put`` appends one and returns its name; ``lanes`` is the vector width there."""
+    """Where instructions go: ``put`` appends one and returns its name; ``lanes`` is the vector width there.
+    """
 
     __slots__ = ("contract", "lanes", "put")
 
@@ -75,7 +76,9 @@ def _divide(site: Site, node: Scalar, a: str, b: str) -> str:
 
 def _negative(site: Site, node: Scalar, a: str) -> str:
     t = site.type(node.dtype)
-    return site.put(f"fneg {t} {a}" if node.dtype.is_float else f"sub {t} {site.constant(0, node.dtype)}, {a}")
+    return site.put(
+        f"fneg {t} {a}" if node.dtype.is_float else f"sub {t} {site.constant(0, node.dtype)}, {a}"
+    )
 
 
 def _absolute(site: Site, node: Scalar, a: str) -> str:
@@ -125,8 +128,8 @@ def _unordered(site: Site, dtype: DType, a: str) -> str:
 def _extreme(name: str, propagate: bool) -> Speller:
     """Maximum and minimum (NaN wins) or fmax and fmin (NaN loses).
 
-    ``select (a > b), a, b`` is one instruction on x86 and gives ``b`` where either is NaN; one more select mends the
-    other operand.
+    ``select (a > b), a, b`` is one instruction on x86 and gives ``b`` where either is NaN; one more select
+    mends the other operand.
     """
 
     def spell(site: Site, node: Scalar, a: str, b: str) -> str:
@@ -189,7 +192,7 @@ def _signbit(site: Site, node: Scalar, a: str) -> str:
     return compare_as(site, "lt", dtype, a, site.constant(0, dtype))
 
 
-# Integers -------------------------------------------------------------------------------------------------------
+# Integers ------------------------------------------------------------------------------------------------
 
 
 def nonnegative(node: Scalar) -> bool:
@@ -212,7 +215,9 @@ def nonnegative(node: Scalar) -> bool:
 
 
 def _division(want_quotient: bool) -> Speller:
-    """Floor division and its remainder. The divisor's cases that trap (0, and -1 for the least integer) are replaced."""
+    """Floor division and its remainder. The divisor's cases that trap (0, and -1 for the least integer) are
+    replaced.
+    """
 
     def spell(site: Site, node: Scalar, a: str, b: str) -> str:
         dtype, divisor = node.dtype, node.args[1]
@@ -279,14 +284,16 @@ def _shift(left: bool) -> Speller:
             return site.put(f"{name} {t} {a}, {b}")
         fits = site.put(f"icmp ult {t} {b}, {site.constant(dtype.bits, dtype)}")
         if name == "ashr":
-            return site.put(f"ashr {t} {a}, {site.choose(fits, dtype, b, site.constant(dtype.bits - 1, dtype))}")
+            return site.put(
+                f"ashr {t} {a}, {site.choose(fits, dtype, b, site.constant(dtype.bits - 1, dtype))}"
+            )
         shifted = site.put(f"{name} {t} {a}, {site.choose(fits, dtype, b, site.constant(0, dtype))}")
         return site.choose(fits, dtype, shifted, site.constant(0, dtype))
 
     return spell
 
 
-# Selection and conversion ---------------------------------------------------------------------------------------
+# Selection and conversion --------------------------------------------------------------------------------
 
 
 def _select(site: Site, node: Scalar, condition: str, yes: str, no: str) -> str:
@@ -336,28 +343,31 @@ def _from_float(site: Site, a: str, source: DType, target: DType) -> str:
         return site.put(f"fptrunc {site.type(source)} {a} to {t}")
     if source is dtypes.float16:
         return _from_float(site, convert(site, a, source, dtypes.float32), dtypes.float32, target)
-    if target is dtypes.uint64:
-        return _to_uint64(site, a, source)
-    # Through a signed type that holds all of the target's values, by the processor's one instruction.
-    wide = dtypes.int64 if target.bits == 64 or target is dtypes.uint32 else dtypes.int32
+    if target is dtypes.uint64 or target is dtypes.uint32:
+        return _to_unsigned(site, a, source, dtypes.int64 if target is dtypes.uint64 else dtypes.int32)
+    # By the processor's one instruction; narrower types are cut from its result.
+    wide = dtypes.int64 if target.bits == 64 else dtypes.int32
     whole = site.put(f"fptosi {s} {a} to {site.type(wide)}")
     whole = site.put(f"freeze {site.type(wide)} {whole}")
     return convert(site, whole, wide, target)
 
 
-def _to_uint64(site: Site, a: str, source: DType) -> str:
-    """Below 2**63 as a signed conversion (negative values wrap); from there on relative to 2**63."""
-    s, t = site.type(source), site.type(dtypes.int64)
-    limit = site.constant(2.0**63, source)
+def _to_unsigned(site: Site, a: str, source: DType, signed: DType) -> str:
+    """Below half of the range as a signed conversion (negative values wrap), from there on relative to it."""
+    s, t = site.type(source), site.type(signed)
+    half = 2 ** (signed.bits - 1)
+    limit = site.constant(float(half), source)
     high = site.put(f"fcmp oge {s} {a}, {limit}")
     less = site.choose(high, source, site.put(f"fsub {s} {a}, {limit}"), a)
     whole = site.put(f"freeze {t} {site.put(f'fptosi {s} {less} to {t}')}")
-    flipped = site.put(f"xor {t} {whole}, {site.constant(-(1 << 63), dtypes.int64)}")
-    return site.choose(high, dtypes.int64, flipped, whole)
+    flipped = site.put(f"xor {t} {whole}, {site.constant(-half, signed)}")
+    return site.choose(high, signed, flipped, whole)
 
 
 def _round_to_odd(site: Site, a: str) -> str:
-    """A float64 as a float32 that rounds to float16 as the float64 would: inexact results get an odd last bit."""
+    """A float64 as a float32 that rounds to float16 as the float64 would: inexact results get an odd last
+    bit.
+    """
     double, single, whole = dtypes.float64, dtypes.float32, dtypes.int32
     d, f, i = site.type(double), site.type(single), site.type(whole)
     rounded = site.put(f"fptrunc {d} {a} to {f}")
@@ -403,14 +413,16 @@ SPELL: dict[str, Speller] = {
     **{name: _compare(name) for name in ("eq", "ne", "lt", "le", "gt", "ge")},
     **{name: _classify(name) for name in ("isnan", "isinf", "isfinite")},
     "signbit": _signbit,
-    "select": _select,
+    "select": _select, "rarely": _select,
     "cast": _cast,
     "bitcast": _bitcast,
 }
 
 
 def spelled(node: Scalar) -> bool:
-    """Whether the operation of ``node`` is an instruction or a few here; others are expanded by ``mathlib``."""
+    """Whether the operation of ``node`` is an instruction or a few here; others are expanded by
+    ``mathlib``.
+    """
     name = node.op.name
     if name not in SPELL:
         return False

@@ -29,10 +29,14 @@ class NativeKernel:
     ) -> np.ndarray[Any, Any]:
         """The argument block for these arrays (C-contiguous, of the buffers' types) and parameters."""
         if len(arrays) != len(self.kernel.buffers) or len(parameters) != len(self.kernel.parameters):
-            raise InternalError(f"{self.kernel.name}: arguments do not match the kernel's buffers and parameters")
+            raise InternalError(
+                f"{self.kernel.name}: arguments do not match the kernel's buffers and parameters"
+            )
         for buffer, array in zip(self.kernel.buffers, arrays, strict=True):
             if array.dtype != buffer.dtype.numpy or not array.flags.c_contiguous:
-                raise InternalError(f"{self.kernel.name}: the array of {buffer.name} is not C-contiguous {buffer.dtype}")
+                raise InternalError(
+                    f"{self.kernel.name}: the array of {buffer.name} is not C-contiguous {buffer.dtype}"
+                )
         return np.array([*(array.ctypes.data for array in arrays), *parameters], np.int64)
 
     def launch(self, arguments: np.ndarray[Any, Any], lo: int, hi: int) -> int:

@@ -1,9 +1,10 @@
 """Which loop of a nest runs in vector lanes, and how many: chosen by counting instructions.
 
-For every loop two costs are compared, for its whole trip count: one iteration at a time (with the best choice for the
-loops inside it), and ``width`` iterations at a time. Along the vectorised loop an access to neighbouring elements is
-one instruction, to one element one scalar instruction, and to anything else one instruction a lane. So rows of a
-matrix are summed along the row, columns are summed side by side, and a loop over 3 channels stays as it is.
+For every loop two costs are compared, for its whole trip count: one iteration at a time (with the best
+choice for the loops inside it), and ``width`` iterations at a time. Along the vectorised loop an access to
+neighbouring elements is one instruction, to one element one scalar instruction, and to anything else one
+instruction a lane. So rows of a matrix are summed along the row, columns are summed side by side, and a
+loop over 3 channels stays as it is.
 """
 
 from collections.abc import Iterable, Sequence
@@ -46,7 +47,9 @@ _WIDEST = 32
 
 
 def vectorise(kernel: Kernel, target: Target) -> Kernel:
-    """The kernel with widths and unroll factors for ``target``. Kernels that have widths already are left as they are."""
+    """The kernel with widths and unroll factors for ``target``. Kernels that have widths already are left
+    as they are.
+    """
     if any(isinstance(s, For) and (s.width > 1 or s.unroll > 1) for s in statements(kernel.body)):
         return kernel
     planner = _Planner(target)
@@ -75,7 +78,7 @@ class _Planner:
         self.register_bytes = target.vector_bits // 8
         self._work: dict[int, _Work] = {}
 
-    # Choice -----------------------------------------------------------------------------------------------
+    # Choice ----------------------------------------------------------------------------------------------
 
     def best(self, statement: Statement, inside: Scalar | None) -> tuple[float, Statement]:
         """The cost of a statement in a loop over ``inside``, and its best form."""
@@ -95,7 +98,9 @@ class _Planner:
         return serial, chosen
 
     def width(self, loop: For) -> int:
-        """Lanes for a loop: as many of its elements as fill a vector register, no more than it has iterations."""
+        """Lanes for a loop: as many of its elements as fill a vector register, no more than it has
+        iterations.
+        """
         width = min(_WIDEST, self.register_bytes // _element_size(loop.body))
         if isinstance(loop.extent, int):
             while width > 1 and width > loop.extent:
@@ -105,7 +110,9 @@ class _Planner:
         return width
 
     def unroll(self, loop: For, width: int, group: float) -> int:
-        """Copies of the vector body: enough accumulators to hide the latency of an addition, few for big bodies."""
+        """Copies of the vector body: enough accumulators to hide the latency of an addition, few for big
+        bodies.
+        """
         nested = any(isinstance(s, For) for s in loop.body)
         updates = bool(_outer_updates(loop.body)) or nested
         if nested:
@@ -121,10 +128,11 @@ class _Planner:
         lanes = _Lanes(loop.index, width)
         return 2 + sum(self.cost(s, inner.index, lanes) for s in inner.body)
 
-    # Cost -------------------------------------------------------------------------------------------------
+    # Cost ------------------------------------------------------------------------------------------------
 
     def cost(self, statement: Statement, inside: Scalar | None, lanes: _Lanes | None) -> float:
-        """Instructions of one iteration (of one group with ``lanes``) of a statement in a loop over ``inside``.
+        """Instructions of one iteration (of one group with ``lanes``) of a statement in a loop over
+        ``inside``.
 
         What does not depend on ``inside`` is hoisted out of that loop and not counted.
         """
@@ -212,7 +220,7 @@ def _element_size(body: Iterable[Statement]) -> int:
     return max(sizes, default=8)
 
 
-# Legality -------------------------------------------------------------------------------------------------------
+# Legality ------------------------------------------------------------------------------------------------
 
 
 def vectorisable(loop: For) -> bool:
@@ -222,7 +230,7 @@ def vectorisable(loop: For) -> bool:
     if any(isinstance(s, For) and isinstance(s.extent, Scalar) and along in s.extent.free for s in inside):
         return False
     updated = _outer_updates(loop.body)
-    if updated is None or None in updated.values():
+    if None in updated.values():
         return False
     read: set[Register] = set()
     loaded: list[Scalar] = []

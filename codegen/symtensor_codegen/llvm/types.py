@@ -22,7 +22,9 @@ def element(dtype: DType) -> str:
         return "i1"
     if dtype.is_integer:
         return f"i{dtype.bits}"
-    raise BackendError(f"LLVM backend: {dtype} values must be split into real and imaginary parts before emission")
+    raise BackendError(
+        f"LLVM backend: {dtype} values must be split into real and imaginary parts before emission"
+    )
 
 
 @cache
@@ -70,9 +72,9 @@ def splat(text: str, dtype: DType) -> str:
 
 
 @cache
-def iota(lanes: int, bits: int) -> str:
-    """The constant vector 0, 1, ... ``lanes - 1``."""
-    return "<" + ", ".join(f"i{bits} {lane}" for lane in range(lanes)) + ">"
+def iota(lanes: int, bits: int, first: int = 0) -> str:
+    """The constant vector ``first``, ``first + 1``, ..."""
+    return "<" + ", ".join(f"i{bits} {first + lane}" for lane in range(lanes)) + ">"
 
 
 @cache

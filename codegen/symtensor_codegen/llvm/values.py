@@ -1,8 +1,9 @@
-"""Scalar expressions to SSA values: each is written once, at the outermost open loop where its operands exist.
+"""Scalar expressions to SSA values: each is written once, at the outermost open loop where its operands
+exist.
 
-No LLVM pass runs afterwards, so what is hoisted and shared here is all that is ever hoisted and shared. Every open
-loop is a ``Level`` with its own list of lines. A line appended to a level while an inner loop is open lands before
-that loop: the list of an outer level is the preheader of the loops inside it.
+No LLVM pass runs afterwards, so what is hoisted and shared here is all that is ever hoisted and shared.
+Every open loop is a ``Level`` with its own list of lines. A line appended to a level while an inner loop is
+open lands before that loop: the list of an outer level is the preheader of the loops inside it.
 """
 
 import itertools
@@ -35,15 +36,24 @@ from symtensor_codegen.scalar import (
 
 
 class Value(NamedTuple):
-    """SSA names of one value: one for all unrolled copies or one for each; in vectors or not; at which level."""
+    """SSA names of one value: one for all unrolled copies or one for each; in vectors or not; at which
+    level.
+    """
 
     names: tuple[str, ...]
     vector: bool
     depth: int
 
 
+def of_copy(names: tuple[str, ...], copy: int) -> str:
+    """The name for one unrolled copy, of names that are one for each copy or one for all."""
+    return names[copy] if len(names) > 1 else names[0]
+
+
 class Level:
-    """An open block of code: a loop body, or the region before a loop that is skipped when the loop is empty."""
+    """An open block of code: a loop body, or the region before a loop that is skipped when the loop is
+    empty.
+    """
 
     __slots__ = ("depth", "keys", "label", "lines", "registers", "_numbers")
 
@@ -76,8 +86,8 @@ class Level:
 class Lanes:
     """The open loop that runs several iterations at once: ``width`` lanes in each of ``copies``.
 
-    ``first`` is the index of lane 0 of copy 0 as an expression, and ``tail`` (bool vector) tells the lanes that are
-    inside the loop's range when not all of them are.
+    ``first`` is the index of lane 0 of copy 0 as an expression, and ``tail`` (bool vector) tells the lanes
+    that are inside the loop's range when not all of them are.
     """
 
     index: Scalar
@@ -116,9 +126,13 @@ class Functions:
 
 
 class Evaluator:
-    """Writes scalar expressions at the right level. Loads and checks are added by the subclass ``Accesses``."""
+    """Writes scalar expressions at the right level. Loads and checks are added by the subclass
+    ``Accesses``.
+    """
 
-    def __init__(self, target: Target, written: Iterable[Buffer] = (), outlined: Functions | None = None) -> None:
+    def __init__(
+        self, target: Target, written: Iterable[Buffer] = (), outlined: Functions | None = None
+    ) -> None:
         self.target = target
         self.written = frozenset(written)
         self.outlined = outlined
@@ -133,7 +147,7 @@ class Evaluator:
         self._expansions: dict[Scalar, Scalar] = {}
         self._exact: set[Scalar] = set()  # inside expansions: no contraction
 
-    # Facts ------------------------------------------------------------------------------------------------------
+    # Facts -----------------------------------------------------------------------------------------------
 
     def facts(self, root: Scalar) -> Facts:
         """The facts of an expression."""
@@ -149,10 +163,14 @@ class Evaluator:
                 fact = known[argument]
                 if fact is merged or fact is _PURE:
                     continue
-                merged = fact if merged is _PURE else Facts(
-                    merged.accesses or fact.accesses,
-                    merged.changing | fact.changing,
-                    merged.messages | fact.messages,
+                merged = (
+                    fact
+                    if merged is _PURE
+                    else Facts(
+                        merged.accesses or fact.accesses,
+                        merged.changing | fact.changing,
+                        merged.messages | fact.messages,
+                    )
                 )
             if node.op is load_op:
                 changing = merged.changing | {node.param} if node.param in self.written else merged.changing
@@ -164,7 +182,7 @@ class Evaluator:
             known[node] = merged
         return known[root]
 
-    # Levels -----------------------------------------------------------------------------------------------------
+    # Levels ----------------------------------------------------------------------------------------------
 
     @property
     def here(self) -> Level:
@@ -209,7 +227,7 @@ class Evaluator:
         self.levels[value.depth].registers[register] = value
         self.forget(register)
 
-    # Expressions ------------------------------------------------------------------------------------------------
+    # Expressions -----------------------------------------------------------------------------------------
 
     def value(self, root: Scalar, guard: Guard | None = None) -> Value:
         """The value of an expression where ``guard`` holds."""
@@ -335,7 +353,10 @@ class Evaluator:
         first = self.value(lanes.first)
         level = self.levels[first.depth]
         if lanes.width == 1:
-            copies = (first.names[0], *(level.put(f"add i64 {first.names[0]}, {u}") for u in range(1, lanes.copies)))
+            copies = (
+                first.names[0],
+                *(level.put(f"add i64 {first.names[0]}, {u}") for u in range(1, lanes.copies)),
+            )
             return Value(copies, False, first.depth)
         t = typed(dtypes.int64, lanes.width)
         start = self.vector_names(first, dtypes.int64)[0]
@@ -346,7 +367,7 @@ class Evaluator:
         ]
         return Value(tuple(names), True, first.depth)
 
-    # Operations -------------------------------------------------------------------------------------------------
+    # Operations ------------------------------------------------------------------------------------------
 
     def vector_names(self, value: Value, dtype: DType) -> tuple[str, ...]:
         """The names of a value as vectors; a scalar is repeated in all lanes, once, where it is defined."""
@@ -371,8 +392,12 @@ class Evaluator:
     def _operation(self, node: Scalar, values: list[Value]) -> Value:
         return self.spell(node, values, [argument.dtype for argument in node.args], node not in self._exact)
 
-    def spell(self, node: Scalar, values: Iterable[Value], kinds: Iterable[DType], contract: bool = True) -> Value:
-        """The operation of ``node`` on ``values`` of the types ``kinds``, at the deepest level of the values."""
+    def spell(
+        self, node: Scalar, values: Iterable[Value], kinds: Iterable[DType], contract: bool = True
+    ) -> Value:
+        """The operation of ``node`` on ``values`` of the types ``kinds``, at the deepest level of the
+        values.
+        """
         depth, vector, copies = 0, False, 1
         values = tuple(values)
         for value in values:
@@ -393,8 +418,7 @@ class Evaluator:
             names: tuple[str, ...] = (speller(site, node, *(names[0] for names in operands)),)
         else:
             names = tuple(
-                speller(site, node, *(names[u] if len(names) > 1 else names[0] for names in operands))
-                for u in range(copies)
+                speller(site, node, *(of_copy(names, u) for names in operands)) for u in range(copies)
             )
         return Value(names, vector, depth)
 
@@ -411,10 +435,7 @@ class Evaluator:
         a, b = (self.vector_names(value, dtype) if vector else value.names for value in values)
         t = site.type(dtype)
         return Value(
-            tuple(
-                site.put(f"{instruction} {t} {a[u if len(a) > 1 else 0]}, {b[u if len(b) > 1 else 0]}")
-                for u in range(copies)
-            ),
+            tuple(site.put(f"{instruction} {t} {of_copy(a, u)}, {of_copy(b, u)}") for u in range(copies)),
             vector,
             depth,
         )
@@ -437,8 +458,7 @@ class Evaluator:
         made = []
         for u in range(copies):
             listed = ", ".join(
-                f"{site.type(kind)} {names[u] if len(names) > 1 else names[0]}"
-                for names, kind in zip(operands, kinds, strict=True)
+                f"{site.type(kind)} {of_copy(names, u)}" for names, kind in zip(operands, kinds, strict=True)
             )
             made.append(site.put(f"call {site.type(node.dtype)} @{symbol}({listed})"))
         return Value(tuple(made), vector, depth)

@@ -1,7 +1,7 @@
 """Run a kernel one iteration and one operation at a time with NumPy scalars.
 
-Loop kinds, widths and unrolling do not change what a kernel means, so they are ignored here: every loop counts
-up from 0. Each operation is the one NumPy does on a single element of the type.
+Loop kinds, widths and unrolling do not change what a kernel means, so they are ignored here: every loop
+counts up from 0. Each operation is the one NumPy does on a single element of the type.
 """
 
 from collections.abc import Sequence
@@ -51,8 +51,8 @@ def run_kernel(
 ) -> int:
     """Run ``kernel`` on ``arrays`` (one for each buffer, C-contiguous, changed in place); returns its status.
 
-    The status is 0, or 1 + the position in ``kernel.failures`` of the first message (in that order) that a check
-    failed with. ``lo`` and ``hi`` bound the parallel loop; by default it runs in full.
+    The status is 0, or 1 + the position in ``kernel.failures`` of the first message (in that order) that a
+    check failed with. ``lo`` and ``hi`` bound the parallel loop; by default it runs in full.
     """
     machine = _Machine(kernel, arrays, parameters, lo, hi)
     with np.errstate(all="ignore"):
@@ -77,7 +77,9 @@ class _Machine:
         self.arrays: dict[Buffer, np.ndarray[Any, Any]] = {}
         for buffer, array in zip(kernel.buffers, arrays, strict=True):
             if array.dtype != buffer.dtype.numpy or not array.flags.c_contiguous:
-                raise InternalError(f"{kernel.name}: the array of {buffer.name} is not C-contiguous {buffer.dtype}")
+                raise InternalError(
+                    f"{kernel.name}: the array of {buffer.name} is not C-contiguous {buffer.dtype}"
+                )
             self.arrays[buffer] = array.reshape(-1)
         self.known: dict[Scalar, Any] = {
             symbol(("parameter", k)): np.int64(value) for k, value in enumerate(parameters)
@@ -86,7 +88,7 @@ class _Machine:
         self.range = (lo, hi)
         self.failed: set[int] = set()
 
-    # Statements -------------------------------------------------------------------------------------------
+    # Statements ------------------------------------------------------------------------------------------
 
     def block(self, body: Sequence[Statement]) -> None:
         for statement in body:
@@ -144,7 +146,7 @@ class _Machine:
     def fail(self, message: object) -> None:
         self.failed.add(self.kernel.failures.index(message))
 
-    # Values -----------------------------------------------------------------------------------------------
+    # Values ----------------------------------------------------------------------------------------------
 
     def value(self, root: Scalar) -> Any:
         """The value of an expression now."""
@@ -202,4 +204,3 @@ class _Machine:
 def _pair(combine: str, dtype: dtypes.DType, old: Any, new: Any) -> Any:
     both = np.array([old, new], dtype.numpy)
     return np.asarray(COMBINES[combine].numpy(both)).astype(dtype.numpy)[()]
-
