@@ -181,6 +181,9 @@ class TensorMethods(_Operators):
 
         return apply_function(function, values, named)
 
+    def __array__(self, dtype: object = None, copy: bool | None = None) -> Any:
+        raise TruthError(f"{self!r} has no value before the program runs: it does not convert to an array")
+
     # Facts -------------------------------------------------------------------------------------------------
 
     @property
@@ -413,6 +416,10 @@ class TensorMethods(_Operators):
     def choose(self, choices: Any, mode: str = "raise") -> "Tensor":
         """For each element, the choice it numbers."""
         return _call("indexing", "choose", self, choices, mode)
+
+    def compress(self, condition: Any, axis: int | None = None) -> "Tensor":
+        """The elements where the vector of conditions holds."""
+        return _call("indexing", "compress", condition, self, axis)
 
     def nonzero(self, return_matrix: bool = False) -> Any:
         """Positions of the elements that are not zero: one index vector an axis."""

@@ -195,8 +195,8 @@ def broadcast_dims(name: str, inputs: Sequence[Tensor]) -> tuple[Dim, ...]:
     Raises:
         ShapeError: where two sizes are known and differ.
     """
-    shapes = [i.dims for i in inputs]
-    first = shapes[0]
+    shapes = [i.dims for i in inputs if i.dims]
+    first = shapes[0] if shapes else ()
     if all(s == first for s in shapes[1:]):
         return first
     rank = max(len(s) for s in shapes)

@@ -36,7 +36,7 @@ __all__ = [
     "crossentropy_softmax_1hot", "crossentropy_softmax_1hot_with_bias",
     "crossentropy_softmax_argmax_1hot_with_bias", "crossentropy_softmax_max_and_argmax_1hot",
     "crossentropy_softmax_max_and_argmax_1hot_with_bias", "elu", "gelu", "h_softmax", "hard_sigmoid",
-    "log_softmax", "logsoftmax", "prepend_0_to_each_row", "prepend_1_to_each_row", "prepend_scalar_to_each_row",
-    "relu", "selu", "sigmoid", "sigmoid_binary_crossentropy", "silu", "softmax", "softmax_with_bias", "softplus", "softsign",
-    "ultra_fast_sigmoid",
+    "log_softmax", "logsoftmax", "prepend_0_to_each_row", "prepend_1_to_each_row",
+    "prepend_scalar_to_each_row", "relu", "selu", "sigmoid", "sigmoid_binary_crossentropy", "silu",
+    "softmax", "softmax_with_bias", "softplus", "softsign", "ultra_fast_sigmoid",
 ]  # fmt: skip

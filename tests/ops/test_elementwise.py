@@ -229,6 +229,7 @@ def test_identity_is_equality() -> None:
         (lambda: list(x), "x cannot be iterated"),
         (lambda: list(a), "a has no axes to iterate over"),
         (lambda: 1.0 in x, "whether x contains a value is not known"),
+        (lambda: np.asarray(x), "x has no value before the program runs: it does not convert"),
         (lambda: float(a), "a has no value before the program runs"),
         (lambda: int(a), "a has no value before the program runs"),
         (lambda: range(i.shape[0]), "a symbolic size cannot be used here"),
