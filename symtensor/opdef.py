@@ -64,6 +64,7 @@ class OpDef:
     alias: the output has the same elements in the same order as input 0, only other sizes (reshape).
     scalar: for elementwise ops, the Scalar meaning of one element, called with the operands and the params.
     guards: (node) -> what must hold of the sizes at run time and could not be decided when the node was built.
+    sizes: (node) -> sizes that ``pull`` or ``loops`` use beside those of the inputs and the result (bounds of slices).
     cost: rough number of arithmetic operations per output element (decides what is worth computing twice).
     cases: (rng) -> iterable of (input arrays, params) to test with; elementwise ops derive theirs from ``domains``.
     """
@@ -81,6 +82,7 @@ class OpDef:
     alias: bool = False
     scalar: Callable[..., Scalar] | None = None
     guards: Callable[[Tensor], Sequence[Guard]] | None = None
+    sizes: Callable[[Tensor], Sequence[Dim]] | None = None
     cost: int = 1
     domains: tuple[Domain, ...] = ()
     cases: Callable[[np.random.Generator], Iterable[tuple[Sequence[Any], dict[str, Any]]]] | None = None

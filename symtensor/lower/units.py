@@ -69,9 +69,12 @@ def computed(outputs: Sequence[Tensor]) -> list[Tensor]:
 
 def _size_values(node: Tensor) -> list[Tensor]:
     """The 0-d tensors whose values the sizes of a tensor depend on."""
+    if is_leaf(node):
+        return []
     found: list[Tensor] = []
-    for d in node.dims:
-        if isinstance(d, Scalar) and not is_leaf(node):
+    further = node.op.sizes(node) if node.op.sizes is not None else ()
+    for d in (*node.dims, *further):
+        if isinstance(d, Scalar):
             found.extend(value_symbols(d))
     return found
 

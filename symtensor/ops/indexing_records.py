@@ -303,6 +303,14 @@ def _write_guards(node: Tensor) -> list[Guard]:
     ]
 
 
+def _write_sizes(node: Tensor) -> list[Dim]:
+    """Bounds of the slices: where a part begins and ends is used, though the result does not have its size."""
+    bounds = [
+        b for item in node.params["items"] if item[0] == "slice" for b in item[1:] if isinstance(b, tuple)
+    ]
+    return [dim_of(node.inputs[2 + b[1]]) for b in bounds]
+
+
 def _part_of(node: Tensor, g: Tensor) -> Tensor:
     op = SUBTENSOR if is_basic(node.params["items"]) else ADVANCED_SUBTENSOR
     return op.make(g, *node.inputs[2:], **node.params)
@@ -395,6 +403,7 @@ SET_PART = OpDef(
     gradient=_set_gradient,
     pull=_set_pull,
     guards=_write_guards,
+    sizes=_write_sizes,
     category="indexing",
     cases=_write_cases(_basic_keys),
 )
@@ -406,6 +415,7 @@ INC_PART = OpDef(
     gradient=_inc_gradient,
     pull=_inc_pull,
     guards=_write_guards,
+    sizes=_write_sizes,
     category="indexing",
     cases=_write_cases(_basic_keys),
 )
@@ -418,6 +428,7 @@ SET_AT = OpDef(
     loops=_scatter(None),
     overwrites=True,
     guards=_write_guards,
+    sizes=_write_sizes,
     category="indexing",
     cases=_write_cases(_advanced_keys),
 )
@@ -430,6 +441,7 @@ INC_AT = OpDef(
     loops=_scatter("add"),
     overwrites=True,
     guards=_write_guards,
+    sizes=_write_sizes,
     category="indexing",
     cases=_write_cases(_advanced_keys),
 )
