@@ -2,11 +2,11 @@
 
 from . import ops as _ops
 from .arguments import In, MissingInputError, Out, UnusedInputError
-from .clone import clone
-from .config import config
-from .function import Function, function
-from .grad import Lop, Rop, grad
-from .shared import SharedVariable, shared
+from .cloning import clone
+from .settings import config
+from .functions import Function, function
+from .differentiation import Lop, Rop, grad
+from .shared_variables import SharedVariable, shared
 
 del _ops
 

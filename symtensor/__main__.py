@@ -49,7 +49,7 @@ def passes_table() -> Table:
 
 def config_table() -> Table:
     """The settings: current value, default, what they take and mean."""
-    from .config import SETTINGS, config
+    from .settings import SETTINGS, config
 
     rows = [
         (

@@ -7,7 +7,7 @@ from symtensor_codegen.errors import UserError
 
 from .graph import Tensor, as_tensor
 from .opdef import CONSTANT, INPUT, describe, where
-from .shared import SharedVariable
+from .shared_variables import SharedVariable
 
 
 class UnusedInputError(UserError, ValueError):
@@ -155,7 +155,7 @@ def fitted(target: Tensor, value: Any, what: str) -> Tensor:
     if not isinstance(value, Tensor):
         node = as_tensor(value)
         if node.element is not target.element:
-            from .shared import converted
+            from .shared_variables import converted
 
             node = as_tensor(converted(value, target.type, what))
     else:

@@ -1,6 +1,6 @@
 """Theano's namespace ``gradient``: everything about gradients."""
 
-from .grad import Lop, Rop, grad, hessian_vector_product, subgraph_grad
+from .differentiation import Lop, Rop, grad, hessian_vector_product, subgraph_grad
 from .jacobians import hessian, jacobian
 from .ops.barriers import (
     DisconnectedType,

@@ -205,7 +205,7 @@ def as_tensor(value: TensorLike, dtype: object = None) -> Tensor:
 
         return stack([as_tensor(v) for v in value])
     if isinstance(value, (list, tuple)) and len(value) == 0 and dtype is None:
-        from .config import config
+        from .settings import config
 
         return constant(np.zeros(0, config.floatX))
     return constant(value, dtype)

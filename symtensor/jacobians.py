@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from .grad import grad, stable
+from .differentiation import grad, stable
 from .gradient_arguments import (
     Variables,
     check_choice,

@@ -455,7 +455,7 @@ class TensorMethods(_Operators):
 
         Compiled once for the same inputs; call ``symtensor.function`` for anything that is called often.
         """
-        from .function import function
+        from .functions import function
 
         given = dict(inputs_to_values or {})
         compiled = self.__dict__.setdefault("_compiled", {})

@@ -16,7 +16,7 @@ from symtensor_codegen.errors import UserError
 from .collecting import no_collection
 from .graph import Constant, Tensor, ancestors, constant, no_recording, variable
 from .opdef import INPUT, OpDef
-from .shared import SharedVariable, shared
+from .shared_variables import SharedVariable, shared
 from .types import TensorType
 
 

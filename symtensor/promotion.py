@@ -10,7 +10,7 @@ from symtensor_codegen import dtypes
 from symtensor_codegen.dtypes import DType
 from symtensor_codegen.errors import DTypeError
 
-from .config import config
+from .settings import config
 from .graph import Tensor
 
 

@@ -177,7 +177,7 @@ def check_gradient(case: Case, order: int = 1, step: float = 1e-5, tolerance: fl
 
     Order 2 does the same with a random combination of first gradients.
     """
-    from .grad import grad
+    from .differentiation import grad
 
     rng = np.random.default_rng(len(case.op.name))
     inputs, wanted = case.variables(), differentiable(case)

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from symtensor_codegen.errors import DTypeError
 
-from .grad import grad
+from .differentiation import grad
 from .graph import Tensor
 from .pullback import GradientError
 from .types import TensorType
@@ -116,7 +116,7 @@ def verify_grad(
 
     >>> verify_grad(lambda x: T.tanh(x).sum(), [np.linspace(-1, 1, 5)])
     """
-    from .function import function
+    from .functions import function
 
     generator = np.random.default_rng(7) if rng is None else rng
     points = [np.array(p) for p in pt]

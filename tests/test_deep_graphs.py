@@ -9,7 +9,7 @@ import pytest
 
 import symtensor.tensor as T
 from symtensor import clone
-from symtensor.grad import Rop, grad, hessian_vector_product
+from symtensor.differentiation import Rop, grad, hessian_vector_product
 from symtensor.graph import Tensor, ancestors
 from symtensor.printing import debugprint, dot_text, pp
 from symtensor.reference import evaluate

@@ -8,7 +8,7 @@ import pytest
 
 import symtensor.tensor as T
 from symtensor import function
-from symtensor.grad import Lop, Rop, grad, hessian_vector_product
+from symtensor.differentiation import Lop, Rop, grad, hessian_vector_product
 from symtensor.gradient import hessian, jacobian, numeric_grad
 from symtensor.graph import Tensor
 from symtensor.reference import evaluate

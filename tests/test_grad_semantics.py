@@ -8,7 +8,7 @@ import pytest
 
 import symtensor.tensor as T
 from symtensor import config, shared
-from symtensor.grad import Lop, Rop, grad, hessian_vector_product, subgraph_grad
+from symtensor.differentiation import Lop, Rop, grad, hessian_vector_product, subgraph_grad
 from symtensor.gradient import (
     DisconnectedInputError,
     DisconnectedType,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import symtensor.tensor as T
-from symtensor.config import config
+from symtensor.settings import config
 from symtensor.types import TensorType
 from symtensor_codegen import dtypes
 from symtensor_codegen.errors import DTypeError

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from symtensor.config import config
+from symtensor.settings import config
 from symtensor.graph import Params, Tensor, TensorLike, as_tensor
 from symtensor.opdef import Gradients, Inferred, OpDef, describe, elementwise, pull_elementwise
 from symtensor_codegen import dtypes, scalar

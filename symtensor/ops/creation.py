@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from symtensor.config import config
+from symtensor.settings import config
 from symtensor.graph import Constant, Params, Tensor, TensorLike, as_tensor, constant
 from symtensor.opdef import OPS, Inferred, OpDef, describe, dim_of, promoted
 from symtensor_codegen import dtypes

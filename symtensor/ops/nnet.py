@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from symtensor.config import config
+from symtensor.settings import config
 from symtensor.graph import Params, Tensor, TensorLike, as_tensor
 from symtensor.opdef import At, Gradients, Index, Inferred, OpDef, describe, promoted
 from symtensor_codegen import scalar

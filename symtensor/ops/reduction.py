@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from symtensor.config import config
+from symtensor.settings import config
 from symtensor.graph import Constant, Tensor, TensorLike, as_tensor
 from symtensor.opdef import OPS, OpDef, describe
 from symtensor_codegen import dtypes

@@ -3,7 +3,7 @@
 Every name is defined elsewhere and only gathered here; the table of operations is ``symtensor.opdef.OPS``.
 """
 
-from symtensor.config import (
+from symtensor.settings import (
     config,
 )
 from symtensor.constants import (
@@ -301,7 +301,7 @@ from symtensor.ops.shaping import (
     transpose,
     unbroadcast,
 )
-from symtensor.shared import (
+from symtensor.shared_variables import (
     SharedVariable as TensorSharedVariable,
 )
 from symtensor.types import (

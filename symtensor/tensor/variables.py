@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from symtensor import graph
-from symtensor.config import config
+from symtensor.settings import config
 from symtensor.graph import Tensor
 from symtensor.opdef import describe
 from symtensor.ops.shaping import shape_padleft

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import symtensor.tensor as T
-from symtensor.config import config
-from symtensor.grad import grad
+from symtensor.settings import config
+from symtensor.differentiation import grad
 from symtensor.reference import evaluate
 from symtensor_codegen.errors import DTypeError, ShapeError
 

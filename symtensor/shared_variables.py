@@ -157,7 +157,7 @@ def _may_convert(value: Any, array: npt.NDArray[Any], wanted: np.dtype[Any], dow
         return True
     if isinstance(value, (np.ndarray, np.generic)):
         return False
-    from .config import config
+    from .settings import config
 
     if isinstance(value, float) and wanted == np.dtype(config.floatX):
         return True

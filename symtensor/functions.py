@@ -16,13 +16,13 @@ from symtensor_codegen.llvm.calling import (
 )
 
 from .arguments import In, as_inputs, as_outputs, as_updates, check_complete, check_used, fitted, pairs
-from .config import config
+from .settings import config
 from .failures import failure
 from .graph import Tensor, ancestors, replace
 from .lower.plan import Result
 from .opdef import SHARED
 from .pipeline import FAST_MATH, GRAPH_PASSES, QUICK_PASSES, Compilation, compile_graph
-from .shared import SharedVariable, converted
+from .shared_variables import SharedVariable, converted
 
 
 class Function:
