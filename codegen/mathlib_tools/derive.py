@@ -144,6 +144,19 @@ SPECS: dict[str, tuple[str, Callable[[], Table]]] = {
             mp.mpf(0), mp.mpf("0.2501"), {23: 5, 52: 12},
         ),
     ),
+    "LOG2_SERIES_FIRST": ("2 / ln 2 in two parts", lambda: parts(2 / mp.log(2), 2)),
+    "LOG2_SERIES_THIRD": ("2 / (3 ln 2) in two parts", lambda: parts(2 / (3 * mp.log(2)), 2)),
+    "LOG2_SERIES": (
+        "(log2((1 + s) / (1 - s)) - 2 / ln 2 (s + s^3 / 3)) / s^5 in s^2 for |s| as in LOG",
+        lambda: fitted(
+            lambda z: (log_series(z) - mp.mpf(2) / 3) / z / mp.log(2), lambda z: z * z * mp.log(2) / 2,
+            mp.mpf(0), SMALL_S, {23: 3, 52: 7},
+        ),
+    ),
+    "RECIPROCAL_CBRT": (
+        "m^(-1/3) for 1 <= m <= 2",
+        lambda: fitted(lambda m: 1 / mp.cbrt(m), mp.cbrt, mp.mpf(1), mp.mpf(2), {23: 6, 52: 11}),
+    ),
     "ERF_ONE": ("from here on erf rounds to one", lambda: {23: (3.93,), 52: (5.93,)}),
     "ERF": (
         "-log(erfc(x)) / x for 0 <= x <= ERF_ONE, error relative to erf(x); the first two add to the constant term",

@@ -25,6 +25,7 @@ _FAMILY: Final = {
         "logarithm": "log log2 log10 log1p softplus logaddexp logaddexp2 arcsinh arccosh arctanh",
         "error_function": "erf erfc",
         "trigonometric": "sin cos tan",
+        "power": "pow cbrt hypot",
         "inverse_trigonometric": "arctan arctan2 arcsin arccos",
     }.items()
     for name in names.split()
