@@ -5,6 +5,7 @@ neighbouring loops that run through memory in order, turns indices into flat off
 known before the launch a parameter, so that a finished kernel is a function of pointers and int64 parameters only.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -254,8 +255,15 @@ def finish(
     return Finished(split_complex(kernel), tuple(actual), tuple(values), as_dim(extent) if isinstance(extent, Scalar) else extent)
 
 
+PLAIN_CONSTANTS = frozenset((0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5))
+
+
 def _parameters(body: tuple[Statement, ...]) -> tuple[list[Dim], tuple[Statement, ...]]:
-    """Replace the largest int64 expressions over symbols by parameters."""
+    """Replace the largest int64 expressions over symbols by parameters, and constants by the bits of a double.
+
+    Kernels that differ in constants only are one kernel then, compiled once. Constants that operations treat
+    specially (exponents, 0, 1, 2 ...) stay.
+    """
     nodes = scalars(body)
     known: dict[Scalar, bool] = {}
     for node in nodes:
@@ -266,9 +274,10 @@ def _parameters(body: tuple[Statement, ...]) -> tuple[list[Dim], tuple[Statement
         else:
             known[node] = all(known[a] for a in node.args)
     values: list[Dim] = []
+    exponents = {n.args[1] for n in nodes if n.op is scalar.pow_}
 
     def formal(node: Scalar) -> Scalar:
-        values.append(node)
+        values.append(as_dim(node))
         return parameter(len(values) - 1)
 
     result: dict[Scalar, Scalar] = {}
@@ -283,9 +292,16 @@ def _parameters(body: tuple[Statement, ...]) -> tuple[list[Dim], tuple[Statement
                 result[node] = node if not node.args else _over(node, result)
         elif node.args:
             result[node] = _over(node, result)
+        elif node.op is const_op and node not in exponents and _is_parameter(node):
+            bits = scalar.bitcast(formal(scalar.bitcast(scalar.const(node.param, dtypes.float64), dtypes.int64)), dtypes.float64)
+            result[node] = scalar.cast(bits, node.dtype)
         else:
             result[node] = node
     return values, map_values(body, lambda value: result.get(value, value))
+
+
+def _is_parameter(node: Scalar) -> bool:
+    return node.dtype in (dtypes.float32, dtypes.float64) and math.isfinite(node.param) and node.param not in PLAIN_CONSTANTS
 
 
 def _over(node: Scalar, result: Mapping[Scalar, Scalar]) -> Scalar:

@@ -43,19 +43,6 @@ class Group:
     buffers: set[Buffer] = field(default_factory=set)
 
 
-def path_of(unit: Unit) -> tuple[Scalar, ...]:
-    """The loops around the store of a unit, outermost first: those its reductions depend on come first."""
-    loops = [i for i in unit.indices if i.op is not const_op]
-    if unit.value is None or not loops:
-        return tuple(loops)
-    frees = {n.free for n in topological([unit.value], lambda n: n.args) if n.op is reduce_op}
-    ordered: list[Scalar] = []
-    for free in sorted(frees, key=len):
-        ordered.extend(i for i in loops if i in free and i not in ordered)
-    ordered.extend(i for i in loops if i not in ordered)
-    return tuple(ordered)
-
-
 def group(units: Units) -> list[Group]:
     """Put units into groups, in an order in which every group only needs results of earlier ones."""
     groups: list[Group] = []
@@ -63,7 +50,7 @@ def group(units: Units) -> list[Group]:
     for unit in units.list:
         joined = _join(unit, groups, home, units)
         if joined is None:
-            head = None if unit.value is None else next(iter(path_of(unit)), None)
+            head = None if unit.value is None else next(iter(unit.path), None)
             groups.append(
                 Group([unit], head, _size(unit), _is_column(unit), opaque=unit.value is None, buffers=_buffers(unit))
             )
@@ -81,7 +68,7 @@ def _join(unit: Unit, groups: list[Group], home: dict[Unit, int], units: Units) 
     if unit.value is None:
         return None
     earliest = max([home[r] for r in unit.reads] + [home[w] + 1 for w in unit.waits], default=0)
-    path = path_of(unit)
+    path = unit.path
     head = path[0] if path else None
     size, column, own = _size(unit), _is_column(unit), _buffers(unit)
     latest = len(groups) - 1
@@ -109,7 +96,7 @@ def _aligned(unit: Unit, head: Scalar, home: dict[Unit, int], position: int) -> 
     inside = {r.buffer: r for r in unit.reads if home[r] == position}
     if not inside:
         return True
-    for node in topological([unit.value], lambda n: n.args):
+    for node in unit.nodes:
         if node.op is load_op:
             source = inside.get(storage(node.param))
             if source is not None:
@@ -121,23 +108,21 @@ def _aligned(unit: Unit, head: Scalar, home: dict[Unit, int], position: int) -> 
 
 
 def _size(unit: Unit) -> int:
-    return 0 if unit.value is None else len(topological([unit.value], lambda n: n.args))
+    return len(unit.nodes)
 
 
 def _buffers(unit: Unit) -> set[Buffer]:
-    if unit.value is None:
-        return set()
-    found = {storage(n.param) for n in topological([unit.value], lambda n: n.args) if n.op is load_op and n.args}
+    found = {storage(n.param) for n in unit.nodes if n.op is load_op and n.args}
     found.add(unit.buffer)
     return found
 
 
 def _is_column(unit: Unit) -> bool | None:
     """True for reductions whose loads run through memory along the head, False where an inner loop does."""
-    path = path_of(unit)
+    path = unit.path
     if unit.value is None or not path:
         return None
-    nodes = topological([unit.value], lambda n: n.args)
+    nodes = unit.nodes
     reductions = [n.param.index for n in nodes if n.op is reduce_op]
     if not reductions:
         return False if len(path) > 1 else None
@@ -184,6 +169,9 @@ class Builder:
         self.registers: dict[Scalar, Scalar] = {}
         self.scopes: dict[object, tuple[Scalar, ...]] = {}
         self.substituted: dict[Scalar, Scalar] = {}
+        self.plain = not any(n.op is reduce_op for u in group.units for n in u.nodes)
+        self.staged = False  # whether a unit reads elements that an earlier loop of the group stored
+        self.members = set(group.units)
 
     def build(self) -> tuple[Statement, ...]:
         """The kernel body: stores of what is needed in memory, and the reductions they need."""
@@ -191,13 +179,13 @@ class Builder:
         for unit in self.group.units:
             if unit.value is None:
                 return unit.statements
-            path = path_of(unit)
+            path = unit.path
             self._inline_lookups(unit)
             value = scalar.substitute(unit.value, {}, self.substituted)
             here = scalar.load(unit.buffer, unit.indices)
             self.substituted[here] = value
             if self._is_read_elsewhere(unit):
-                unit.stored = True
+                unit.stored = self.staged = True
                 self._store(unit, path, value)
             elif unit.stored:
                 last.append(_Final(unit, path, value))
@@ -224,15 +212,15 @@ class Builder:
     def _inline_lookups(self, unit: Unit) -> None:
         """Compute again the few elements that a unit with fewer loops looks up in another unit of the group."""
         assert unit.value is not None
-        for node in _loads(unit.value):
-            source = next((u for u in unit.reads if u.buffer is node.param and u in self.group.units), None)
+        for node in [n for n in unit.nodes if n.op is load_op]:
+            source = next((u for u in unit.reads if u.buffer is node.param and u in self.members), None)
             if source is not None and node not in self.substituted and self._is_lookup(unit, source, node):
                 value = self.substituted[scalar.load(source.buffer, source.indices)]
                 self.substituted[node] = scalar.substitute(value, _moved(source, node))
 
     def _is_lookup(self, reader: Unit, source: Unit, node: Scalar) -> bool:
         """Whether ``reader`` has fewer loops than ``source``, and the element takes no reduction to compute again."""
-        if len(path_of(reader)) >= len(path_of(source)):
+        if len(reader.path) >= len(source.path):
             return False
         value = self.substituted[scalar.load(source.buffer, source.indices)]
         moved = _moved(source, node)
@@ -245,8 +233,8 @@ class Builder:
         here = scalar.load(unit.buffer, unit.indices)
         for other in self.group.units:
             if unit in other.reads and other.value is not None:
-                for node in _loads(other.value):
-                    if node.param is unit.buffer and node is not here and not self._is_lookup(other, unit, node):
+                for node in other.nodes:
+                    if node.op is load_op and node.param is unit.buffer and node is not here and not self._is_lookup(other, unit, node):
                         return True
         return False
 
@@ -258,6 +246,8 @@ class Builder:
     def _evaluated(self, value: Scalar, path: tuple[Scalar, ...]) -> tuple[Scalar, list[_Need]]:
         """``value`` with its reductions computed by loops placed before; and what it needs."""
         needs: list[_Need] = []
+        if self.plain and not self.staged:
+            return value, needs
         memo: dict[Scalar, Scalar] = {}
         for node in topological([value], lambda n: () if n.op is reduce_op else n.args):
             if node.op is reduce_op:

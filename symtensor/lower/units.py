@@ -14,7 +14,7 @@ from symtensor_codegen.expr import topological
 from symtensor_codegen.finish import flat_offset, merge_indices, reshaped, storage
 from symtensor_codegen.loops import For, Statement, Store, loads, symbols
 from symtensor_codegen.program import Matrix
-from symtensor_codegen.scalar import Buffer, Dim, Scalar, as_int, load_op, product, reduce_op
+from symtensor_codegen.scalar import Buffer, Dim, Scalar, as_int, const_op, load_op, product, reduce_op, symbol_op
 
 from ..graph import Constant, Tensor
 from ..opdef import CONSTANT, INPUT, SHARED, Index, OpDef
@@ -43,6 +43,8 @@ class Unit:
     stored: bool = False  # whether its elements are needed in memory
     operands: tuple[Matrix, ...] = ()  # of a library call
     reads: list["Unit"] = field(default_factory=list)
+    nodes: list[Scalar] = field(default_factory=list)  # of ``value``, arguments first
+    path: Index = ()  # the loops around the store, outermost first
     waits: list["Unit"] = field(default_factory=list)  # whose values the host must know before this one runs
     cost: int = 0
 
@@ -60,8 +62,12 @@ def value_inputs(node: Tensor) -> tuple[Tensor, ...]:
 
 def computed(outputs: Sequence[Tensor]) -> list[Tensor]:
     """Every tensor whose elements are needed, inputs first; the values that sizes depend on are among them."""
+    known: dict[tuple[Dim, ...], tuple[Tensor, ...]] = {}
+
     def needs(node: Tensor) -> tuple[Tensor, ...]:
-        counted = tuple(_size_values(node))
+        counted = known.get(node.dims)
+        if counted is None:
+            counted = known[node.dims] = tuple(_size_values(node))
         return value_inputs(node) + counted if counted else value_inputs(node)
 
     return topological(outputs, needs)
@@ -144,11 +150,14 @@ class Units:
         """Tensors that must be in memory: outputs, library operands, reshaped arrays, values that sizes need."""
         forced = set(self.outputs)
         self.values: list[Tensor] = []
+        seen: set[tuple[Dim, ...]] = set()
         for node in self.order:
-            for counted in _size_values(node):
-                forced.add(counted)
-                if counted not in self.values:
-                    self.values.append(counted)
+            if node.dims not in seen:
+                seen.add(node.dims)
+                for counted in _size_values(node):
+                    forced.add(counted)
+                    if counted not in self.values:
+                        self.values.append(counted)
         for node in reversed(self.order):
             if uses_library(node):
                 for operand in node.inputs:
@@ -281,8 +290,7 @@ class Units:
         elif op.pull is not None:
             unit.indices = self.indices(dims)
             value = self.sizes.scalar(op.pull(node, self._at(node), unit.indices))
-            unit.value = self._staged(self._canonical(value), node, dims)
-            unit.reads = self._units_of(_loaded(unit.value))
+            self._set_value(unit, self._staged(self._canonical(value), node, dims))
         else:
             raise BackendError(f"{op.name} is not implemented by the compiled backends; use mode='reference'")
         unit.waits = self._waits(unit)
@@ -290,14 +298,21 @@ class Units:
         self.by_buffer[unit.buffer] = unit
         self.list.append(unit)
 
+    def _set_value(self, unit: Unit, value: Scalar) -> None:
+        unit.value = value
+        unit.nodes = topological([value], lambda n: n.args)
+        unit.reads = self._units_of([n.param for n in unit.nodes if n.op is load_op])
+        unit.path = _path(unit)
+
     def _waits(self, unit: Unit) -> list[Unit]:
         """The units whose values are sizes or positions of this one."""
         found: list[Tensor] = []
         for size in unit.dims:
             if isinstance(size, Scalar):
                 found.extend(value_symbols(size))
-        if unit.value is not None:
-            found.extend(value_symbols(unit.value))
+        for inner in unit.nodes:
+            if inner.op is symbol_op and inner.param[0] == "value":
+                found.append(inner.param[1])
         for symbol in symbols(unit.statements):
             found.extend(value_symbols(symbol))
         for value in found:
@@ -409,8 +424,8 @@ class Units:
 
     def _helper(self, node: Tensor, dims: tuple[Dim, ...], indices: Index, value: Scalar) -> Unit:
         """A unit for an intermediate value that is no tensor of the user's graph."""
-        unit = Unit(node, dims, Buffer(f"{node.op.name}_part", value.dtype, dims), indices, value, cost=CHUNK)
-        unit.reads = self._units_of(_loaded(value))
+        unit = Unit(node, dims, Buffer(f"{node.op.name}_part", value.dtype, dims), indices, cost=CHUNK)
+        self._set_value(unit, value)
         self.by_buffer[unit.buffer] = unit
         self.list.append(unit)
         return unit
@@ -492,8 +507,17 @@ def _broadcasts_outer(value: Tensor, user: Tensor) -> bool:
     return any(user.type.shape[axis] != 1 for axis in range(first))
 
 
-def _loaded(value: Scalar) -> list[Buffer]:
-    return [n.param for n in topological([value], lambda n: n.args) if n.op is load_op]
+def _path(unit: Unit) -> Index:
+    """The loops around the store of a unit, outermost first: those its reductions depend on come first."""
+    loops = [i for i in unit.indices if i.op is not const_op]
+    frees = {n.free for n in unit.nodes if n.op is reduce_op}
+    if not frees:
+        return tuple(loops)
+    ordered: list[Scalar] = []
+    for free in sorted(frees, key=len):
+        ordered.extend(i for i in loops if i in free and i not in ordered)
+    ordered.extend(i for i in loops if i not in ordered)
+    return tuple(ordered)
 
 
 def _buffers_read(statements: tuple[Statement, ...]) -> list[Buffer]:
