@@ -24,6 +24,8 @@ _FAMILY: Final = {
         "exponential": "exp exp2 expm1 sinh cosh tanh sigmoid",
         "logarithm": "log log2 log10 log1p softplus logaddexp logaddexp2 arcsinh arccosh arctanh",
         "error_function": "erf erfc",
+        "remainder": "fmod mod floordiv gcd",
+        "representation": "isinf isfinite signbit nextafter ldexp",
         "trigonometric": "sin cos tan",
         "power": "pow cbrt hypot",
         "inverse_trigonometric": "arctan arctan2 arcsin arccos",

@@ -1,4 +1,4 @@
-"""The two binary formats the functions are written for, and the small pieces every function is built from.
+"""The binary formats the functions are written for, and the small pieces every function is built from.
 
 Every function is written once for a ``Format``; only constants and polynomial degrees differ between float32 and
 float64. All pieces are free of branches: both sides of a choice are computed and ``select`` picks.
@@ -73,6 +73,7 @@ class Format:
         return self.number(shl(biased, self.integer(self.mantissa)))
 
 
+BINARY16: Final = Format(dtypes.float16, dtypes.int16, dtypes.uint16, 10, 15)
 BINARY32: Final = Format(dtypes.float32, dtypes.int32, dtypes.uint32, 23, 127)
 BINARY64: Final = Format(dtypes.float64, dtypes.int64, dtypes.uint64, 52, 1023)
 FORMATS: Final = {dtypes.float32: BINARY32, dtypes.float64: BINARY64}
