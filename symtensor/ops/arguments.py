@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from symtensor.graph import Tensor, as_tensor, constant
-from symtensor.opdef import CONSTANT, OPS, Guard, describe, dim_of, where
+from symtensor.opdef import CONSTANT, OPS, Guard, describe, dim_of
 from symtensor_codegen import dtypes, scalar
 from symtensor_codegen.dtypes import DType
 from symtensor_codegen.errors import DTypeError, ShapeError

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from symtensor.settings import config
 from symtensor.graph import Constant, Params, Tensor, TensorLike, as_tensor, constant
 from symtensor.opdef import OPS, Inferred, OpDef, describe, dim_of, promoted
+from symtensor.settings import config
 from symtensor_codegen import dtypes
 from symtensor_codegen.dtypes import DType
 from symtensor_codegen.errors import DTypeError, ShapeError

@@ -195,15 +195,15 @@ def cumprod(x: TensorLike, axis: Any = None) -> Tensor:
 
 def diff(x: TensorLike, n: int = 1, axis: int = -1) -> Tensor:
     """Differences of neighbours along ``axis``, taken ``n`` times. Of bools: whether they differ."""
-    x = as_tensor(x)
-    along = normal_axis("diff", axis, x.ndim, x)
+    tensor = as_tensor(x)
+    along = normal_axis("diff", axis, tensor.ndim, tensor)
     if n < 0:
         raise ValueError(f"diff: the order must not be negative, got {n}")
     every = [slice(None)] * along
     for _ in range(n):
-        after, before = getitem(x, (*every, slice(1, None))), getitem(x, (*every, slice(None, -1)))
-        x = OPS["neq"](after, before) if x.element is dtypes.bool_ else after - before
-    return x
+        after, before = getitem(tensor, (*every, slice(1, None))), getitem(tensor, (*every, slice(None, -1)))
+        tensor = OPS["neq"](after, before) if tensor.element is dtypes.bool_ else after - before
+    return tensor
 
 
 def ediff1d(x: TensorLike, to_end: TensorLike | None = None, to_begin: TensorLike | None = None) -> Tensor:

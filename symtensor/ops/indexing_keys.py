@@ -11,7 +11,7 @@ from symtensor_codegen import dtypes
 from symtensor_codegen.errors import DTypeError, OutOfRangeError
 
 from .arguments import as_element, known_int
-from .indexing_nonzero import nonzero, nonzero_constant
+from .indexing_nonzero import positions
 from .indexing_records import (
     ADVANCED_SUBTENSOR,
     INC_AT,
@@ -59,8 +59,8 @@ class _Key:
                 start = None if start == 0 else start
             self.items.append(("slice", start, stop, step))
         elif isinstance(entry, Tensor) and _is_mask(entry):
-            for positions in _positions(entry, self.x, axis):
-                self._add_array(positions)
+            for array in _positions(entry, self.x, axis):
+                self._add_array(array)
         elif isinstance(entry, Tensor) and (entry.ndim or self.advanced):
             self._add_array(entry)
         elif self.advanced:
@@ -124,9 +124,7 @@ def _positions(mask: Tensor, x: Tensor, axis: int) -> Sequence[Tensor]:
                 f"a mask of size {size} does not fit axis {axis + k} of size {have}: "
                 f"{describe(mask)}; {describe(x)}"
             )
-    if isinstance(mask, Constant):
-        return nonzero_constant(mask)
-    return nonzero(specify_shape(mask, sizes(x)[axis : axis + mask.ndim]))
+    return positions(specify_shape(mask, sizes(x)[axis : axis + mask.ndim]))
 
 
 def getitem(x: TensorLike, key: Any) -> Tensor:

@@ -73,13 +73,7 @@ def nonzero(x: TensorLike, return_matrix: bool = False) -> Any:
     Raises:
         ShapeError: ``x`` has no axis.
     """
-    x = as_tensor(x)
-    if x.ndim == 0:
-        raise ShapeError(f"nonzero: a scalar has no positions: {describe(x)}")
-    if isinstance(x, Constant):
-        found = nonzero_constant(x)
-    else:
-        found = _unravelled(flatnonzero(x), x)
+    found = positions(as_tensor(x))
     if return_matrix:
         from .joining import stack
 
@@ -87,9 +81,13 @@ def nonzero(x: TensorLike, return_matrix: bool = False) -> Any:
     return found
 
 
-def nonzero_constant(x: Constant) -> tuple[Tensor, ...]:
-    """As ``nonzero``, of a constant."""
-    return tuple([constant(i.astype(np.int64)) for i in np.nonzero(x.data)])
+def positions(x: Tensor) -> tuple[Tensor, ...]:
+    """As ``nonzero``; those of a constant are constants."""
+    if x.ndim == 0:
+        raise ShapeError(f"nonzero: a scalar has no positions: {describe(x)}")
+    if isinstance(x, Constant):
+        return tuple([constant(i.astype(np.int64)) for i in np.nonzero(x.data)])
+    return _unravelled(flatnonzero(x), x)
 
 
 def _unravelled(position: Tensor, x: Tensor) -> tuple[Tensor, ...]:

@@ -5,7 +5,7 @@ position)``, ``("array", k)``, and ``("newaxis",)`` between them. A bound or pos
 ``("in", k)``. ``k`` counts the inputs after the tensor (and after the value, for operations that write).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -54,7 +54,7 @@ def is_basic(items: Items) -> bool:
 
 def region(x: Tensor, items: Items, others: Sequence[Tensor]) -> Region:
     """Sizes of ``x[key]``, by NumPy's rule: index arrays that are not side by side put their axes first."""
-    arrays = [others[item[1]] for item in items if item[0] == "array"]  # type: ignore[index]
+    arrays = [others[item[1]] for item in items if item[0] == "array"]
     block_dims = broadcast_dims("index arrays", arrays) if arrays else ()
     places = [k for k, item in enumerate(items) if item[0] == "array"]
     together = not places or places == list(range(places[0], places[-1] + 1))
@@ -131,7 +131,7 @@ def _check_key(name: str, x: Tensor, items: Items, others: Sequence[Tensor]) -> 
             if not -extent <= item[1] < extent:
                 raise OutOfRangeError(f"index {item[1]} is out of range on axis {axis}: {describe(x)}")
         elif item[0] == "array":
-            array = others[item[1]]  # type: ignore[index]
+            array = others[item[1]]
             if array.element.kind not in "iu":
                 raise DTypeError(f"index arrays must be integers or bools, got {describe(array)}")
             if isinstance(array, Constant) and isinstance(extent, int) and array.data.size:
@@ -155,7 +155,7 @@ def _key_guards(x: Tensor, items: Items, others: Sequence[Tensor]) -> list[Guard
             step = scalar.as_int(dim_of(others[item[3][1]]))
             message = f"a slice of step 0 on axis {axis}: {describe(x)}"
             guards.append(Guard(scalar.ne(step, 0), message, (), ValueError))
-    arrays = [others[item[1]] for item in items if item[0] == "array"]  # type: ignore[index]
+    arrays = [others[item[1]] for item in items if item[0] == "array"]
     if len(arrays) > 1:
         guards += fit_guards("index arrays", arrays, broadcast_dims("index arrays", arrays))
     return guards
@@ -176,7 +176,7 @@ def _numpy_key(items: Items, values: Sequence[Any]) -> tuple[Any, ...]:
     def number(value: Any) -> Any:
         return int(values[value[1]]) if isinstance(value, tuple) else value
 
-    makers = {
+    makers: dict[str, Callable[..., Any]] = {
         "slice": lambda start, stop, step: slice(number(start), number(stop), number(step)),
         "index": number,
         "array": lambda k: np.asarray(values[k]).astype(np.int64),
@@ -304,7 +304,7 @@ def _write_guards(node: Tensor) -> list[Guard]:
 
 
 def _write_sizes(node: Tensor) -> list[Dim]:
-    """Bounds of the slices: where a part begins and ends is used, though the result does not have its size."""
+    """Bounds of the slices: where a part begins and ends, though the result does not have its size."""
     bounds = [
         b for item in node.params["items"] if item[0] == "slice" for b in item[1:] if isinstance(b, tuple)
     ]

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from symtensor.graph import Tensor
 from symtensor.opdef import dim_of
@@ -16,7 +16,7 @@ from .arguments import nonnegative, same
 # In parameters: an int, None (left out), or ("in", k): the value of integer input number k.
 Bound = int | tuple[str, int] | None
 # ("slice", start, stop, step), ("index", position), ("array", k) or ("newaxis",)
-Item = tuple[object, ...]
+Item = tuple[Any, ...]
 
 
 class Stretch(NamedTuple):

@@ -36,19 +36,19 @@ from .shaping import (
 
 def tile(x: TensorLike, reps: Any, ndim: int | None = None) -> Tensor:
     """``x`` repeated as a whole, ``reps`` times: a size, or one for each axis, as in NumPy."""
-    x = as_tensor(x)
+    tensor = as_tensor(x)
     counts = sizes_of("tile", reps)
-    rank = max(x.ndim, len(counts)) if ndim is None else ndim
-    if rank < max(x.ndim, len(counts)):
+    rank = max(tensor.ndim, len(counts)) if ndim is None else ndim
+    if rank < max(tensor.ndim, len(counts)):
         raise ShapeError(
-            f"tile: ndim is {ndim}, but there are {max(x.ndim, len(counts))} axes: {describe(x)}"
+            f"tile: ndim is {ndim}, but there are {max(tensor.ndim, len(counts))} axes: {describe(tensor)}"
         )
-    counts = [1] * (rank - len(counts)) + counts
-    x = at_least(x, rank)
+    counts = [*[1] * (rank - len(counts)), *counts]
+    tensor = at_least(tensor, rank)
     if all(isinstance(c, int) and c == 1 for c in counts):
-        return x
-    extents = sizes(x)
-    apart = dimshuffle(x, *[p for k in range(rank) for p in ("x", k)])
+        return tensor
+    extents = sizes(tensor)
+    apart = dimshuffle(tensor, *[p for k in range(rank) for p in ("x", k)])
     repeated = broadcast_sizes(apart, [s for c, e in zip(counts, extents, strict=True) for s in (c, e)])
     return reshape_to(repeated, [_times(c, e) for c, e in zip(counts, extents, strict=True)])
 
@@ -148,27 +148,30 @@ def roll(x: TensorLike, shift: Any, axis: Any = None) -> Tensor:
 
     Several shifts and axes may be given; without an axis the flattened tensor is moved.
     """
-    x = as_tensor(x)
+    tensor = as_tensor(x)
     if axis is None:
-        return reshape_to(roll(ravel(x), shift, 0), sizes(x))
-    axes = [normal_axis("roll", a, x.ndim, x) for a in (axis if isinstance(axis, (tuple, list)) else (axis,))]
+        return reshape_to(roll(ravel(tensor), shift, 0), sizes(tensor))
+    axes = [
+        normal_axis("roll", a, tensor.ndim, tensor)
+        for a in (axis if isinstance(axis, (tuple, list)) else (axis,))
+    ]
     shifts = list(shift) if isinstance(shift, (tuple, list)) else [shift] * len(axes)
     if len(shifts) != len(axes):
-        raise ShapeError(f"roll: {len(shifts)} shifts for {len(axes)} axes: {describe(x)}")
+        raise ShapeError(f"roll: {len(shifts)} shifts for {len(axes)} axes: {describe(tensor)}")
     for one, along in zip(shifts, axes, strict=True):
         known = known_int(one)
-        x = ROLL.make(x, *([as_size_tensor(one)] if known is None else []), axis=along, shift=known)
-    return x
+        tensor = ROLL.make(tensor, *([as_size_tensor(one)] if known is None else []), axis=along, shift=known)
+    return tensor
 
 
 def flip(x: TensorLike, axis: Any = None) -> Tensor:
     """Elements in reverse order along ``axis`` (one, several, or None for all)."""
-    x = as_tensor(x)
-    turned = normal_axes("flip", axis, x.ndim, x)
+    tensor = as_tensor(x)
+    turned = normal_axes("flip", axis, tensor.ndim, tensor)
     return (
-        getitem(x, tuple([slice(None, None, -1 if a in turned else 1) for a in range(x.ndim)]))
+        getitem(tensor, tuple([slice(None, None, -1 if a in turned else 1) for a in range(tensor.ndim)]))
         if turned
-        else x
+        else tensor
     )
 
 
@@ -184,15 +187,15 @@ def flipud(x: TensorLike) -> Tensor:
 
 def rot90(x: TensorLike, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Tensor:
     """Turned ``k`` times by 90 degrees, from the first of ``axes`` to the second."""
-    x = as_tensor(x)
-    one, two = [normal_axis("rot90", a, x.ndim, x) for a in axes]
+    tensor = as_tensor(x)
+    one, two = [normal_axis("rot90", a, tensor.ndim, tensor) for a in axes]
     if one == two:
-        raise ShapeError(f"rot90: the two axes must differ: {describe(x)}")
-    order = list(range(x.ndim))
+        raise ShapeError(f"rot90: the two axes must differ: {describe(tensor)}")
+    order = list(range(tensor.ndim))
     order[one], order[two] = two, one
     turns = k % 4
     if turns == 0:
-        return x
+        return tensor
     if turns == 2:
-        return flip(x, (one, two))
-    return transpose(flip(x, two), order) if turns == 1 else flip(transpose(x, order), two)
+        return flip(tensor, (one, two))
+    return transpose(flip(tensor, two), order) if turns == 1 else flip(transpose(tensor, order), two)

@@ -128,18 +128,20 @@ def pad(x: TensorLike, pad_width: Any, mode: str = "constant", constant_values: 
     Raises:
         ValueError: another mode.
     """
-    x = as_tensor(x)
+    tensor = as_tensor(x)
     if mode not in _MODES:
         raise ValueError(f"pad: mode must be one of {', '.join(_MODES)}, not {mode!r}")
-    widths = _pairs(pad_width, x)
+    widths = _pairs(pad_width, tensor)
     if mode == "constant":
         shape, given = as_params([w for pair in widths for w in pair])
-        value = as_element(as_tensor(constant_values), x.element)
-        return PAD.make(x, value, *given, shape=shape)
+        value = as_element(as_tensor(constant_values), tensor.element)
+        return PAD.make(tensor, value, *given, shape=shape)
     for axis, (before, after) in enumerate(widths):
         if not (isinstance(before, int) and isinstance(after, int) and before == after == 0):
-            x = getitem(x, (*[slice(None)] * axis, _mirrored(mode, dim(x, axis), before, after)))
-    return x
+            tensor = getitem(
+                tensor, (*[slice(None)] * axis, _mirrored(mode, dim(tensor, axis), before, after))
+            )
+    return tensor
 
 
 def _pairs(width: Any, x: Tensor) -> list[tuple[int | Tensor, int | Tensor]]:

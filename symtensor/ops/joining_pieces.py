@@ -186,7 +186,8 @@ def stack(*pieces: Any, axis: int = 0) -> Tensor:
     Takes a sequence and an axis (``stack([a, b], 1)``) or, as in old Theano, the tensors (``stack(a, b)``).
     """
     if len(pieces) == 2 and isinstance(pieces[0], (list, tuple)) and known_int(pieces[1]) is not None:
-        pieces, axis = pieces[:1], int(pieces[1])
+        axis = int(pieces[1])
+        pieces = (pieces[0],)
     given = _several("stack", pieces[0]) if len(pieces) == 1 else list(pieces)
     if not given:
         raise ShapeError("stack: there is nothing to stack")

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from symtensor.graph import Params, Tensor, TensorLike
-from symtensor.opdef import At, Gradients, Guard, Index, Inferred, OpDef, describe, promoted, where
+from symtensor.opdef import OPS, At, Gradients, Guard, Index, Inferred, OpDef, describe, promoted, where
 from symtensor_codegen import dtypes, scalar
 from symtensor_codegen.errors import ShapeError
 from symtensor_codegen.scalar import Scalar
@@ -119,7 +119,7 @@ def dot(a: TensorLike, b: TensorLike) -> Tensor:
     """
     a, b = promoted((a, b), name="dot")
     if a.ndim == 0 or b.ndim == 0:
-        return a * b
+        return OPS["mul"](a, b)
     if a.ndim > 2 or b.ndim > 2:
         return tensordot(a, b, ((a.ndim - 1,), (max(b.ndim - 2, 0),)))
     if a.element is dtypes.float16:
@@ -202,7 +202,7 @@ def batched_dot(a: TensorLike, b: TensorLike) -> Tensor:
         raise ShapeError(f"batched_dot: the first axis counts the products: {describe(a)}; {describe(b)}")
     if a.ndim == 1 or b.ndim == 1:
         scale, other = (a, b) if a.ndim == 1 else (b, a)
-        return dimshuffle(scale, 0, *["x"] * (other.ndim - 1)) * other
+        return OPS["mul"](dimshuffle(scale, 0, *["x"] * (other.ndim - 1)), other)
     return batched_tensordot(a, b, ((a.ndim - 1,), (max(b.ndim - 2, 1),)))
 
 
@@ -241,7 +241,7 @@ def _stacked(x: Tensor) -> Tensor:
 def _batch_sizes(a: Tensor, b: Tensor) -> list[int | Tensor]:
     left, right = sizes(a)[:-2], sizes(b)[:-2]
     rank = max(len(left), len(right))
-    left, right = [1] * (rank - len(left)) + left, [1] * (rank - len(right)) + right
+    left, right = [*[1] * (rank - len(left)), *left], [*[1] * (rank - len(right)), *right]
     found: list[int | Tensor] = []
     for have, other in zip(left, right, strict=True):
         if isinstance(have, int) and isinstance(other, int) and 1 not in (have, other) and have != other:
@@ -294,7 +294,7 @@ def tensordot(a: TensorLike, b: TensorLike, axes: Any = 2) -> Tensor:
     columns = [k for k in range(b.ndim) if k not in rights]
     extents_a, extents_b = sizes(a), sizes(b)
     if not lefts:
-        return dimshuffle(a, *rows, *["x"] * b.ndim) * b
+        return OPS["mul"](dimshuffle(a, *rows, *["x"] * b.ndim), b)
     inner = _flat([extents_a[k] for k in lefts])
     left = reshape_to(
         dimshuffle(a, *rows, *lefts), [*([_flat([extents_a[k] for k in rows])] if rows else []), inner]
@@ -341,7 +341,7 @@ def inner(a: TensorLike, b: TensorLike) -> Tensor:
     """Sum of products over the last axis of both."""
     a, b = promoted((a, b), name="inner")
     if a.ndim == 0 or b.ndim == 0:
-        return a * b
+        return OPS["mul"](a, b)
     return tensordot(a, b, ((a.ndim - 1,), (b.ndim - 1,)))
 
 

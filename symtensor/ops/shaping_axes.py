@@ -180,18 +180,20 @@ def dimshuffle(x: TensorLike, *pattern: Any) -> Tensor:
 
     ``'x'`` inserts an axis of size 1. Axes left out must be known to have size 1.
     """
-    x = as_tensor(x)
+    tensor = as_tensor(x)
     if len(pattern) == 1 and isinstance(pattern[0], (tuple, list)):
         pattern = tuple(pattern[0])
-    order = tuple([a if isinstance(a, str) else normal_axis("dimshuffle", a, x.ndim, x) for a in pattern])
+    order = tuple(
+        [a if isinstance(a, str) else normal_axis("dimshuffle", a, tensor.ndim, tensor) for a in pattern]
+    )
     named = [a for a in order if a != "x"]
     if any(isinstance(a, str) for a in named) or len(set(named)) != len(named):
         raise ShapeError(
-            f"dimshuffle: the pattern {pattern} must name each axis at most once, or 'x': {describe(x)}"
+            f"dimshuffle: the pattern {pattern} must name each axis at most once, or 'x': {describe(tensor)}"
         )
-    if order == tuple(range(x.ndim)):
-        return x
-    return DIMSHUFFLE.make(x, order=order)
+    if order == tuple(range(tensor.ndim)):
+        return tensor
+    return DIMSHUFFLE.make(tensor, order=order)
 
 
 def transpose(x: TensorLike, axes: Any = None) -> Tensor:

@@ -141,14 +141,16 @@ def _specify_guards(node: Tensor) -> list[Guard]:
     return guards
 
 
+def _specify_gradient(g: Tensor, node: Tensor) -> Gradients:
+    return node.op.make(g, *node.inputs[1:], **node.params), *[None] * (len(node.inputs) - 1)
+
+
 SPECIFY_SHAPE = OpDef(
     name="specify_shape",
     doc="The same tensor with sizes stated, which is checked once per call (-1: nothing is stated).",
     infer=_specify_infer,
     reference=lambda x, *given, shape: np.asarray(x),
-    gradient=lambda g, node: (
-        SPECIFY_SHAPE.make(g, *node.inputs[1:], **node.params), *[None] * (len(node.inputs) - 1)
-    ),
+    gradient=_specify_gradient,
     pull=lambda node, at, index: at(0, index),
     alias=True,
     guards=_specify_guards,
@@ -164,17 +166,17 @@ def specify_shape(x: TensorLike, shape: Any) -> Tensor:
         x: any tensor.
         shape: one size for each axis; None (or -1) states nothing.
     """
-    x = as_tensor(x)
+    tensor = as_tensor(x)
     if isinstance(shape, (tuple, list)):
         shape = [-1 if s is None else s for s in shape]
     wanted = sizes_of("specify_shape", shape)
-    known = x.type.shape
+    known = tensor.type.shape
     params, given = as_params(wanted)
-    if len(params) == x.ndim and all(
+    if len(params) == tensor.ndim and all(
         w == -1 or (w is not None and w == k) for w, k in zip(params, known, strict=True)
     ):
-        return x
-    return SPECIFY_SHAPE.make(x, *given, shape=params)
+        return tensor
+    return SPECIFY_SHAPE.make(tensor, *given, shape=params)
 
 
 def addbroadcast(x: TensorLike, *axes: int) -> Tensor:

@@ -191,7 +191,7 @@ def flatten(x: TensorLike, ndim: int = 1, outdim: int | None = None) -> Tensor:
     """The first ``ndim - 1`` axes as they are, all others joined into one."""
     x = as_tensor(x)
     rank = ndim if outdim is None else outdim
-    if not isinstance(rank, int) or not 1 <= rank <= max(x.ndim, 1):
+    if not 1 <= rank <= max(x.ndim, 1):
         raise ShapeError(f"flatten: ndim must be from 1 to {max(x.ndim, 1)}, not {rank}: {describe(x)}")
     return x if x.ndim == rank else reshape_to(x, [*sizes(x)[: rank - 1], -1])
 
