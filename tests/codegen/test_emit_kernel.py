@@ -408,6 +408,38 @@ def test_a_deep_expression_is_emitted() -> None:
     assert text.count("fadd") == 5000
 
 
+@widths
+def test_rare_values_are_computed_in_a_branch(width: int, unroll: int, bits: int) -> None:
+    i, x, out = scalar.index("i", N), Buffer("x", F64, (N,)), Buffer("out", F64, (N,))
+    there = load(x, (i,))
+    rare = scalar.rarely(scalar.gt(there, const(50, F64)), scalar.sqrt(there) + 1, there)
+    again = scalar.rarely(scalar.lt(there, const(2, F64)), rare * 2, rare)
+    kernel = make((x, out), (loop(i, Store(out, (i,), again), width=width, unroll=unroll),))
+    text = ir(kernel, bits)
+    blocks = re.split(r"^(?=\w+:)", text, flags=re.MULTILINE)
+    assert all(block.startswith("rare") for block in blocks if "sqrt" in block)
+    array, result = np.arange(1.0, 78.0), np.zeros(77)
+    run_kernel(kernel, [array, result], [77], 0, 77, jit.host()._replace(vector_bits=bits))
+    expected = np.where(array > 50, np.sqrt(array) + 1, array)
+    np.testing.assert_array_equal(result, np.where(array < 2, expected * 2, expected))
+
+
+def test_a_rare_value_is_hoisted_with_its_branch() -> None:
+    i, j = scalar.index("i", N), scalar.index("j", M)
+    x, out = Buffer("x", F64, (N,)), Buffer("out", F64, (N * M,))
+    there = load(x, (i,))
+    rare = scalar.rarely(scalar.gt(there, const(5, F64)), scalar.sqrt(there), there)
+    inner = loop(j, Store(out, (i * M + j,), rare * scalar.cast(j, F64)), width=8, parallel=False)
+    kernel = make((x, out), (loop(i, inner),), parameters=2)
+    text = ir(kernel)
+    labels = re.findall(r"^([a-z]+)\d+:", text, re.MULTILINE)
+    assert labels[:4] == ["some", "loop", "rare", "usual"]
+    array, result = np.arange(10.0), np.zeros((10, 21))
+    run_kernel(kernel, [array, result], [10, 21], 0, 10)
+    expected = np.where(array > 5, np.sqrt(array), array)
+    np.testing.assert_array_equal(result, expected[:, None] * np.arange(21.0))
+
+
 # Misuse -------------------------------------------------------------------------------------------------
 
 

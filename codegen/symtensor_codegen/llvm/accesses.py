@@ -225,14 +225,7 @@ class Accesses(Evaluator):
             return held
         mask = self.mask(guard)
         assert mask is not None
-        level = self.levels[mask.depth]
-        result = mask.names[0]
-        t = typed(dtypes.bool_, self.lanes.width if mask.vector and self.lanes is not None else 1)
-        for name in mask.names[1:]:
-            result = level.put(f"or {t} {result}, {name}")
-        if mask.vector:
-            result = level.put(f"call i1 @llvm.vector.reduce.or.{suffix(t)}({t} {result})")
-        return Value((result,), False, mask.depth)
+        return Value((self.any_lane(self.levels[mask.depth], mask),), False, mask.depth)
 
     # Loads -----------------------------------------------------------------------------------------------
 

@@ -125,7 +125,7 @@ class KernelEmitter(Accesses):
         self.forget(register)
 
     def _mask_of(self, register: Register) -> tuple[str, ...] | None:
-        """The lanes in which a register may change; it matters for those that outlive the loop of the lanes."""
+        """The lanes in which a register may change; it matters where it outlives the loop."""
         lanes = self.lanes
         if lanes is None or lanes.tail is None:
             return None

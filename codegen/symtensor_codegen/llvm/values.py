@@ -17,7 +17,7 @@ from symtensor_codegen.errors import InternalError
 from symtensor_codegen.expr import topological
 from symtensor_codegen.llvm.operations import SPELL, Site, spelled
 from symtensor_codegen.llvm.target import Target
-from symtensor_codegen.llvm.types import element, iota, literal, splat, typed
+from symtensor_codegen.llvm.types import element, iota, literal, splat, suffix, typed
 from symtensor_codegen.loops import parameter
 from symtensor_codegen.scalar import (
     Buffer,
@@ -28,9 +28,11 @@ from symtensor_codegen.scalar import (
     guarded_op,
     index_op,
     load_op,
+    rarely_op,
     reduce_op,
     register_op,
     select,
+    select_op,
     symbol_op,
 )
 
@@ -146,6 +148,7 @@ class Evaluator:
         self._guards: dict[tuple[Guard | None, Scalar], Guard] = {}
         self._expansions: dict[Scalar, Scalar] = {}
         self._exact: set[Scalar] = set()  # inside expansions: no contraction
+        self._branch: int | None = None  # the level of the open branch for a rare value
 
     # Facts -----------------------------------------------------------------------------------------------
 
@@ -274,6 +277,9 @@ class Evaluator:
                 return [(condition, guard)]
             inner = self.guard(guard, condition)
             return [(condition, guard), (value, inner), (other, guard)]
+        if op is rarely_op:
+            condition, _, other = node.args
+            return [(condition, guard), (other, guard)]
         if node.args and not spelled(node) and op is not checked_op and self.outlined is None:
             return [(self._expanded(node), guard)]
         return [(argument, guard) for argument in node.args]
@@ -330,6 +336,8 @@ class Evaluator:
             raise InternalError("a reduce was not turned into a loop before emission")
         if op is guarded_op:
             return self._operation(select(*node.args), values)
+        if op is rarely_op:
+            return self._rarely(node, guard, *values)
         if not spelled(node):
             return values[0] if self.outlined is None else self._call(node, values)
         return self._operation(node, values)
@@ -407,6 +415,8 @@ class Evaluator:
                 vector = True
             if len(value.names) > copies:
                 copies = len(value.names)
+        if self._branch is not None and depth == self._branch - 1:
+            depth = self._branch  # in the branch, not before it
         site = self.site(depth, vector)
         site.contract = "contract " if contract else ""
         if vector:
@@ -421,6 +431,58 @@ class Evaluator:
                 speller(site, node, *(of_copy(names, u) for names in operands)) for u in range(copies)
             )
         return Value(names, vector, depth)
+
+    def _rarely(self, node: Scalar, guard: Guard | None, condition: Value, other: Value) -> Value:
+        """A value that no lane may need: it is computed in a branch, at the level of its condition."""
+        chosen = select(*node.args)
+        kinds = [argument.dtype for argument in node.args]
+        if self._branch is not None or chosen.op is not select_op or condition.names[0][0] != "%":
+            return self.spell(node, (condition, self.value(node.args[1], guard), other), kinds)
+        depth = max(condition.depth, other.depth, self._depth_below(node.args[1], guard))
+        level, inner = self.levels[depth], self.levels[depth + 1 :]
+        del self.levels[depth + 1 :]
+        number = next(self.numbers)
+        first = f"rare{number}"
+        branch = self.open(first)
+        self._branch = branch.depth
+        value = self.spell(node, (condition, self.value(node.args[1], guard), other), kinds)
+        self._branch = None
+        self.close()
+        needed = self.any_lane(level, condition)
+        usual = self.vector_names(other, node.dtype) if value.vector else other.names
+        origin, after = level.label, f"usual{number}"
+        level.jump(f"br i1 {needed}, label %{first}, label %{after}", first)
+        level.lines += branch.lines
+        level.label = branch.label
+        level.jump(f"br label %{after}", after)
+        t = typed(node.dtype, self.lanes.width if value.vector and self.lanes is not None else 1)
+        names = tuple(
+            level.put(f"phi {t} [ {name}, %{branch.label} ], [ {of_copy(usual, u)}, %{origin} ]")
+            for u, name in enumerate(value.names)
+        )
+        self.levels += inner
+        return Value(names, value.vector, depth)
+
+    def _depth_below(self, root: Scalar, guard: Guard | None) -> int:
+        """The level at which an expression can be written, from those of the parts that are written already."""
+        memo, depth = self.memo, 0
+        for node in topological([root], lambda n: () if self._key(n, guard) in memo else n.args):
+            found = memo.get(self._key(node, guard))
+            if found is not None:
+                depth = max(depth, found.depth)
+            elif node.op in (load_op, checked_op, register_op, index_op, guarded_op):
+                return self.here.depth
+        return depth
+
+    def any_lane(self, level: Level, condition: Value) -> str:
+        """Whether a bool holds in any lane of any copy."""
+        t = typed(dtypes.bool_, self.lanes.width if condition.vector and self.lanes is not None else 1)
+        result = condition.names[0]
+        for name in condition.names[1:]:
+            result = level.put(f"or {t} {result}, {name}")
+        if condition.vector:
+            result = level.put(f"call i1 @llvm.vector.reduce.or.{suffix(t)}({t} {result})")
+        return result
 
     def site(self, depth: int, vector: bool) -> Site:
         """Where the instructions of a level go, as vectors of the open loop or as scalars."""
