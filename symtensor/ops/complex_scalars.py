@@ -43,17 +43,35 @@ def _exp(re: Scalar, im: Scalar) -> Pair:
     return size * scalar.cos(im), scalar.select(flat, im, size * scalar.sin(im))
 
 
+def _exp2(re: Scalar, im: Scalar) -> Pair:
+    """The angle im log(2) is rounded once: relative errors grow with its size."""
+    size, angle = scalar.exp2(re), im * math.log(2)
+    return size * scalar.cos(angle), size * scalar.sin(angle)
+
+
 def _expm1(re: Scalar, im: Scalar) -> Pair:
     half = scalar.sin(im * 0.5)
     return scalar.expm1(re) * scalar.cos(im) - half * half * 2, scalar.exp(re) * scalar.sin(im)
 
 
 def _log(re: Scalar, im: Scalar) -> Pair:
-    return scalar.log(scalar.hypot(re, im)), scalar.arctan2(im, re)
+    """Near the unit circle the logarithm of the modulus comes from |z|² - 1, which does not cancel."""
+    a, b = scalar.abs_(re), scalar.abs_(im)
+    larger, smaller = scalar.maximum(a, b), scalar.minimum(a, b)
+    near = scalar.bit_and(scalar.gt(larger, 0.5), scalar.lt(larger, 1.5))
+    close = scalar.select(near, larger, scalar.const(1, re.dtype))
+    beside = scalar.select(near, smaller, scalar.const(0, re.dtype))
+    excess = (close - 1) * (close + 1) + beside * beside
+    size = scalar.select(near, scalar.log1p(excess) * 0.5, scalar.log(scalar.hypot(re, im)))
+    return size, scalar.arctan2(im, re)
 
 
 def _log1p(re: Scalar, im: Scalar) -> Pair:
-    return scalar.log1p(re * (re + 2) + im * im) * 0.5, scalar.arctan2(im, re + 1)
+    """Near zero from |1 + z|² - 1; elsewhere the logarithm of 1 + z."""
+    near = scalar.lt(scalar.maximum(scalar.abs_(re), scalar.abs_(im)), 0.5)
+    size, angle = _log(re + 1, im)
+    small = scalar.select(near, re, scalar.const(0, re.dtype))
+    return scalar.select(near, scalar.log1p(small * (small + 2) + im * im) * 0.5, size), angle
 
 
 def _scaled_log(factor: float) -> Callable[[Scalar, Scalar], Pair]:
@@ -161,7 +179,7 @@ def _cos(re: Scalar, im: Scalar) -> Pair:
 
 sign = by_kind(scalar.sign, _sign)
 exp = by_kind(scalar.exp, _exp)
-exp2 = by_kind(scalar.exp2, lambda re, im: _exp(re * math.log(2), im * math.log(2)))
+exp2 = by_kind(scalar.exp2, _exp2)
 expm1 = by_kind(scalar.expm1, _expm1)
 log = by_kind(scalar.log, _log)
 log2 = by_kind(scalar.log2, _scaled_log(1 / math.log(2)))
