@@ -10,8 +10,8 @@ from symtensor_codegen import dtypes
 from symtensor_codegen.dtypes import DType
 from symtensor_codegen.errors import DTypeError
 
-from .settings import config
 from .graph import Tensor
+from .settings import config
 
 
 def common_type(

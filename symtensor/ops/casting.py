@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from symtensor.settings import config
 from symtensor.graph import Params, Tensor, TensorLike, as_tensor
 from symtensor.opdef import Gradients, Inferred, OpDef, describe, elementwise, pull_elementwise
+from symtensor.settings import config
 from symtensor_codegen import dtypes, scalar
 from symtensor_codegen.dtypes import DType
 from symtensor_codegen.errors import DTypeError

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from symtensor.settings import config
 from symtensor.graph import Params, Tensor, TensorLike, as_tensor
 from symtensor.opdef import At, Gradients, Index, Inferred, OpDef, describe, promoted
+from symtensor.settings import config
 from symtensor_codegen import scalar
 from symtensor_codegen.errors import DTypeError
 from symtensor_codegen.scalar import Scalar

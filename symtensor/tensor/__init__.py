@@ -3,9 +3,6 @@
 Every name is defined elsewhere and only gathered here; the table of operations is ``symtensor.opdef.OPS``.
 """
 
-from symtensor.settings import (
-    config,
-)
 from symtensor.constants import (
     NotScalarConstantError,
     get_scalar_constant_value,
@@ -300,6 +297,9 @@ from symtensor.ops.shaping import (
     swapaxes,
     transpose,
     unbroadcast,
+)
+from symtensor.settings import (
+    config,
 )
 from symtensor.shared_variables import (
     SharedVariable as TensorSharedVariable,

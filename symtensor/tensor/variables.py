@@ -10,11 +10,11 @@ from collections.abc import Callable
 from typing import Any
 
 from symtensor import graph
-from symtensor.settings import config
 from symtensor.graph import Tensor
 from symtensor.opdef import describe
 from symtensor.ops.shaping import shape_padleft
 from symtensor.promotion import literal_type
+from symtensor.settings import config
 from symtensor.types import TensorType
 from symtensor_codegen import dtypes
 from symtensor_codegen.errors import ShapeError

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 import symtensor.tensor as T
-from symtensor.settings import config
 from symtensor.differentiation import grad
 from symtensor.reference import evaluate
+from symtensor.settings import config
 from symtensor_codegen.errors import DTypeError, ShapeError
 
 
