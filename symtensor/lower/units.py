@@ -65,9 +65,11 @@ def computed(outputs: Sequence[Tensor]) -> list[Tensor]:
     known: dict[tuple[Dim, ...], tuple[Tensor, ...]] = {}
 
     def needs(node: Tensor) -> tuple[Tensor, ...]:
-        counted = known.get(node.dims)
+        counted = known.get(node.dims) if node.op.sizes is None else None
         if counted is None:
-            counted = known[node.dims] = tuple(_size_values(node))
+            counted = tuple(_size_values(node))
+            if node.op.sizes is None:
+                known[node.dims] = counted
         return value_inputs(node) + counted if counted else value_inputs(node)
 
     return topological(outputs, needs)
@@ -152,7 +154,7 @@ class Units:
         self.values: list[Tensor] = []
         seen: set[tuple[Dim, ...]] = set()
         for node in self.order:
-            if node.dims not in seen:
+            if node.dims not in seen or node.op.sizes is not None:
                 seen.add(node.dims)
                 for counted in _size_values(node):
                     forced.add(counted)
