@@ -116,9 +116,17 @@ def _draw(domain: Domain, dtype: DType, shape: tuple[int, ...], rng: np.random.G
 
 
 def edge_case(op: OpDef, dtype: DType) -> Case:
-    """Every combination of NaN, infinities, zeros and small numbers as operands."""
-    grids = np.meshgrid(*[np.asarray(EDGES, dtype.numpy)] * len(op.domains), indexing="ij")
+    """Every combination of NaN, infinities, zeros and small numbers, or of extreme integers, as operands."""
+    edges = np.asarray(EDGES if dtype.is_float else integer_edges(dtype), dtype.numpy)
+    grids = np.meshgrid(*[edges] * len(op.domains), indexing="ij")
     return Case(op, tuple(grid.ravel() for grid in grids))
+
+
+def integer_edges(dtype: DType) -> list[int]:
+    """The smallest and largest integers of the type, and small ones of both signs where it has them."""
+    limits = np.iinfo(dtype.numpy)
+    small = [0, 1, 2, 3, 7] if dtype.kind == "u" else [-7, -3, -2, -1, 0, 1, 2, 3, 7]
+    return [int(limits.min), *small, int(limits.max)]
 
 
 def restrided(array: Array) -> Array:

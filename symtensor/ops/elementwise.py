@@ -124,12 +124,23 @@ def _fmod_gradient(g: Tensor, x: Tensor, y: Tensor, out: Tensor) -> Gradients:
     return g, -(g * trunc(x / y))
 
 
+def _fmod(a: Scalar, b: Scalar) -> Scalar:
+    """Of integers from the floored remainder, which has the sign of the divisor."""
+    if a.dtype.is_float:
+        return scalar.fmod(a, b)
+    floored = scalar.mod(a, b)
+    if a.dtype.kind == "u":
+        return floored
+    opposite = scalar.ne(scalar.lt(a, 0), scalar.lt(b, 0))
+    return scalar.select(scalar.bit_and(opposite, scalar.ne(floored, 0)), floored - b, floored)
+
+
 fmod = elementwise(
     "fmod",
     doc="Remainder with the sign of the dividend, as C's fmod.",
     arity=2,
     accepts="iuf",
-    scalar=scalar.fmod,
+    scalar=_fmod,
     numpy=np.fmod,
     arithmetic=True,
     gradient=_fmod_gradient,
@@ -224,6 +235,7 @@ pow_ = elementwise(
     gradient=_pow_gradient,
     cost=40,
     domains=(Domain(0.1, 3), Domain(0, 3)),
+    tolerance=8,  # complex powers: the error of the logarithm is multiplied by the exponent
 )
 
 

@@ -10,6 +10,7 @@ from symtensor_codegen import scalar
 from symtensor_codegen.scalar import Scalar
 
 from .casting import as_condition
+from .complex_scalars import absolute
 from .gradient_parts import zeros
 
 
@@ -95,9 +96,16 @@ gcd = _bits("gcd", "Greatest common divisor, never negative.", scalar.gcd, np.gc
 
 
 def _lcm(a: Scalar, b: Scalar) -> Scalar:
-    divisor = scalar.gcd(a, b)
-    product = scalar.mul(scalar.floordiv(a, scalar.maximum(divisor, 1)), b)
-    return product if a.dtype.kind == "u" else scalar.abs_(product)
+    common = scalar.gcd(a, b)
+    divisor = scalar.select(scalar.eq(common, 0), scalar.const(1, a.dtype), common)
+    return scalar.mul(scalar.floordiv(absolute(a), divisor), absolute(b))
 
 
-lcm = _bits("lcm", "Least common multiple, never negative.", _lcm, np.lcm, accepts="iu", cost=200)
+lcm = _bits(
+    "lcm",
+    "Least common multiple; not negative where it fits the type.",
+    _lcm,
+    np.lcm,
+    accepts="iu",
+    cost=200,
+)

@@ -19,11 +19,14 @@ from symtensor.testing import (
 from symtensor_codegen import dtypes
 
 TESTED = [op for op in OPS.values() if op.category != "leaf"]
-ELEMENTWISE = [op for op in TESTED if op.is_elementwise and op.cases is None and takes(op, dtypes.float64)]
+ELEMENTWISE = [op for op in TESTED if op.is_elementwise and op.cases is None]
 BARRIERS = [
     op for op in vars(barriers).values() if isinstance(op, OpDef)
 ]  # alter gradients: tests/test_gradient.py
 DIFFERENTIABLE = [op for op in TESTED if op.gradient is not None and op not in BARRIERS]
+EDGE_TYPES = (dtypes.float32, dtypes.float64, dtypes.int8, dtypes.int32, dtypes.int64, dtypes.uint16)
+# Integer powers with negative exponents have no meaning.
+NO_EDGES = {"f": (), "i": ("pow",), "u": ()}
 NAMED = {"ids": lambda op: op.name}
 
 
@@ -71,7 +74,11 @@ def test_compiled_result(op: OpDef) -> None:
 
 @pytest.mark.parametrize("op", ELEMENTWISE, **NAMED)
 def test_compiled_result_at_the_edges(op: OpDef) -> None:
-    cases = [edge_case(op, dtype) for dtype in (dtypes.float32, dtypes.float64)]
+    cases = [
+        edge_case(op, dtype)
+        for dtype in EDGE_TYPES
+        if takes(op, dtype) and op.name not in NO_EDGES[dtype.kind]
+    ]
     given = [case.variables() for case in cases]
     outputs = [case.apply(inputs) for case, inputs in zip(cases, given, strict=True)]
     compiled = symtensor.function([v for inputs in given for v in inputs], outputs)
