@@ -62,15 +62,19 @@ def topological(roots: Iterable[N], arguments: Callable[[N], Iterable[N]]) -> li
     """Every node reachable from ``roots``, each after its arguments; iterative, so any depth works."""
     order: list[N] = []
     done: set[N] = set()
-    stack: list[tuple[N, bool]] = [(root, False) for root in reversed(list(roots))]
-    while stack:
-        node, ready = stack.pop()
-        if ready:
-            order.append(node)
-            continue
-        if node in done:
-            continue
-        done.add(node)
-        stack.append((node, True))
-        stack.extend((argument, False) for argument in arguments(node) if argument not in done)
+    for root in roots:
+        stack = [root]
+        while stack:
+            node = stack[-1]
+            if node in done:
+                stack.pop()
+                continue
+            height = len(stack)
+            for argument in arguments(node):
+                if argument not in done:
+                    stack.append(argument)
+            if len(stack) == height:  # all arguments are in the order already
+                stack.pop()
+                done.add(node)
+                order.append(node)
     return order
