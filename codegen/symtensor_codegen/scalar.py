@@ -48,7 +48,7 @@ class ScalarOp:
 class Scalar(Node):
     """An interned scalar expression: operation, arguments, element type and parameter.
 
-    ``free`` holds the loop indices the value depends on.
+    ``free`` holds the loop indices the value depends on; those in the extent of a reduction are among them.
     """
 
     __slots__ = ("args", "dtype", "free", "op", "param")
@@ -151,7 +151,11 @@ def _make(op: ScalarOp, args: tuple[Scalar, ...], dtype: DType, param: Any = Non
         for argument in args[1:]:
             if not argument.free <= free:
                 free = free | argument.free
-        node.free = free - {param.index} if op is reduce_op else free
+        if op is reduce_op:
+            free = free - {param.index}
+            if isinstance(param.index.param.extent, Scalar):
+                free = free | param.index.param.extent.free
+        node.free = free
     return _TABLE.add(identity, node)
 
 

@@ -83,9 +83,9 @@ class _Planner:
         order = computed(outputs)
         self.sizes = find_sizes(order)
         self.units = units = Units(outputs, order, self.sizes)
-        constants = [n for n in order if isinstance(n, Constant) and n in units.buffers]
-        for node in (*inputs, *cells, *constants):
+        for node in (*inputs, *cells, *outputs):
             units.buffer(node)
+        constants = [n for n in order if isinstance(n, Constant) and n in units.buffers]
         self.inputs, self.cells, self.constants = inputs, cells, constants
         self.messages: list[object] = []
         self.targets = {r.node: units.leaves[cells[r.cell]] for r in results if r.cell is not None}
