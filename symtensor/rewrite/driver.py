@@ -12,7 +12,7 @@ from pathlib import Path
 from time import perf_counter
 from types import CodeType
 
-from symtensor.graph import Tensor, inherit, no_recording, rebuild
+from symtensor.graph import Tensor, ancestors, inherit, no_recording, rebuild
 from symtensor.opdef import CONSTANT
 
 from .fold import conform, folded
@@ -87,7 +87,8 @@ def rewrite(
     start = perf_counter()
     result = RewriteResult()
     with no_recording():
-        run = _Run(rules, result, fold, merge, budget)
+        limit = budget * len(ancestors(outputs)) + FIRINGS_FREE
+        run = _Run(rules, result, fold, merge, limit)
         result.outputs = [run.normalise(output) for output in outputs]
     result.nodes = len(run.normal)
     result.milliseconds = (perf_counter() - start) * 1e3
@@ -169,7 +170,8 @@ class _Run:
         op, inputs = node.op, node.inputs
         if self.merge and op.name in COMMUTATIVE:
             first = self.orders.setdefault((op, frozenset(inputs)), node)
-            if first is not node and first.dims == node.dims:
+            # Both make sure that the sizes of the operands agree, so their own sizes are equal too.
+            if first is not node and first.type is node.type:
                 return self._record("merge", node, first)
         if self.fold and inputs and inputs[0].op is CONSTANT:
             value = folded(node)
@@ -187,7 +189,7 @@ class _Run:
                 self.result.tried[name] += 1
                 continue
             self.fired[name] += 1
-            if self.fired[name] > self.budget * len(self.normal) + FIRINGS_FREE:
+            if self.fired[name] > self.budget:
                 self.result.stopped.append(name)
                 continue
             return self._record(name, node, after)
