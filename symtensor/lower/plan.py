@@ -6,7 +6,7 @@ after it reads the old value; otherwise it gets new memory, and the variable is 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from symtensor_codegen import scalar
 from symtensor_codegen.expr import topological
@@ -199,7 +199,8 @@ class _Planner:
                 if cell is not None and self._fits(unit, node, cell, self.cells[result.cell], works, home):
                     in_place[base] = cell
                     made[position] = Output(cell, result.cell, True)
-                    self._write_to(works[home[unit]], base, cell)
+                    for work in works[home[unit] :]:
+                        self._move(work, base, cell)
                     continue
             if unit is None or base in owners or base in in_place:
                 fresh = Buffer(f"{buffer.name}_copy", buffer.dtype, buffer.dims)
@@ -227,15 +228,19 @@ class _Planner:
             return False
         return _reads_before_store(work.body, unit, cell)
 
-    def _write_to(self, work: _Work, old: Buffer, new: Buffer) -> None:
-        """Make a launch write to other memory."""
-        launch = work.step
-        assert isinstance(launch, Launch)
-        buffers = tuple(new if storage(b) is old else b for b in launch.buffers)
-        work.step = Launch(
-            launch.kernel, buffers, launch.parameters, launch.extent, launch.grain, launch.messages, launch.cost,
-            launch.traffic,
-        )  # fmt: skip
+    def _move(self, work: _Work, old: Buffer, new: Buffer) -> None:
+        """Make a work use other memory for a buffer."""
+        step = work.step
+        if isinstance(step, Launch):
+            buffers = tuple(new if storage(b) is old else b for b in step.buffers)
+            work.step = replace(step, buffers=buffers)
+        else:
+            a, b = (replace(m, buffer=new) if storage(m.buffer) is old else m for m in (step.a, step.b))
+            work.step = replace(step, a=a, b=b)
+        if old in work.reads:
+            work.reads = work.reads - {old} | {new}
+        if work.copies is old:
+            work.copies = new
 
     # Steps ------------------------------------------------------------------------------------------------------
 

@@ -194,6 +194,9 @@ class Units:
         value = self._pull_above(node, base, index)
         if value is None or value.op is not load_op:
             return None
+        steps = [scalar.stride(place, i) for place in value.args for i in index[-2:]]
+        if not all(isinstance(step, int) and step >= 0 for step in steps):
+            return None  # BLAS reads nothing backwards
         buffer = self.buffer(base)
         offset = self.sizes.scalar(flat_offset(buffer, value.args))
         strides = [scalar.stride(offset, i) for i in index]

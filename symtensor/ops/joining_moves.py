@@ -111,7 +111,8 @@ def _roll_pull(node: Tensor, at: At, index: Index) -> Scalar:
     def element(position: Scalar) -> Scalar:
         return at(0, (*index[:axis], position, *index[axis + 1 :]))
 
-    return scalar.guarded(scalar.lt(place, 0), element(place + extent), element(place))
+    front = scalar.guarded(scalar.ge(place, 0), element(place), scalar.const(0, node.element))
+    return scalar.guarded(scalar.lt(place, 0), element(place + extent), front)
 
 
 def _roll_gradient(g: Tensor, node: Tensor) -> Gradients:

@@ -96,9 +96,11 @@ def _join_pull(node: Tensor, at: At, index: Index) -> Scalar:
     def piece(k: int) -> Scalar:
         return at(k, (*index[:axis], place - offsets[k], *index[axis + 1 :]))
 
-    value = piece(len(offsets) - 1)
-    for k in range(len(offsets) - 2, -1, -1):
-        value = scalar.guarded(scalar.lt(place, offsets[k + 1]), piece(k), value)
+    value = scalar.const(0, node.element)
+    for k, offset in reversed(list(enumerate(offsets))):
+        end = offsets[k + 1] if k + 1 < len(offsets) else scalar.as_int(node.dims[axis])
+        inside = scalar.ge(place, offset) & scalar.lt(place, end)
+        value = scalar.guarded(inside, piece(k), value)
     return value
 
 
