@@ -22,7 +22,7 @@ from .indexing_records import (
     is_basic,
 )
 from .indexing_slices import Item
-from .shaping import dimshuffle, make_vector, shape_padleft, sizes, specify_shape
+from .shaping import addbroadcast, dimshuffle, make_vector, shape_padleft, sizes, specify_shape
 
 
 class _Key:
@@ -217,6 +217,7 @@ def _write(name: str, part: Tensor, value: TensorLike) -> Tensor:
         y = shape_padleft(y, max(node.ndim - y.ndim, 0))
         if y.ndim > node.ndim:
             break
+        y = addbroadcast(y, *[a for a, source in enumerate(order) if source == "x"])
         y = dimshuffle(y, *[order.index(a) if a in order else "x" for a in range(node.inputs[0].ndim)])
         node = node.inputs[0]
     if node.op not in (SUBTENSOR, ADVANCED_SUBTENSOR):

@@ -17,6 +17,7 @@ from symtensor.opdef import (
     Gradients,
     Guard,
     Index,
+    IndexMessage,
     Inferred,
     OpDef,
     aligned,
