@@ -1,7 +1,7 @@
 """Derive every constant of ``symtensor_codegen.mathlib.coefficients`` and write that file.
 
-Run with ``python -m mathlib_tools.derive`` from ``codegen/``; needs mpmath. Names of tables to derive may follow; the
-others are then taken from the present file.
+Run with ``python -m mathlib_tools.derive`` from ``codegen/``; needs mpmath. Names of tables to derive may
+follow; the others are then taken from the present file.
 """
 
 import math

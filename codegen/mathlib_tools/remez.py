@@ -1,8 +1,8 @@
 """Weighted minimax polynomials by the Remez exchange, in mpmath.
 
-The exchange follows E. Remez (1934) as told in J.-M. Muller, *Elementary Functions*, chapter 3. Coefficients
-are rounded to the target precision one by one, lowest power first, and the others are fitted again after each,
-so that the rounding of the large coefficients is absorbed by the small ones.
+The exchange follows E. Remez (1934) as told in J.-M. Muller, *Elementary Functions*, chapter 3.
+Coefficients are rounded to the target precision one by one, lowest power first, and the others are fitted
+again after each, so that the rounding of the large coefficients is absorbed by the small ones.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,11 +25,14 @@ def rounded(value: Real, bits: int) -> Real:
 class Samples:
     """A function and its weight on a grid of Chebyshev points (24 a term), with the powers of the points."""
 
-    def __init__(self, function: Function, weight: Function, low: Real, high: Real, powers: Sequence[int]) -> None:
+    def __init__(
+        self, function: Function, weight: Function, low: Real, high: Real, powers: Sequence[int]
+    ) -> None:
         low, high = mp.mpf(low), mp.mpf(high)
         count = 24 * len(powers) + 64
         self.points = [
-            (low + high) / 2 - (high - low) / 2 * mp.cos(mp.pi * (i + mp.mpf(1) / 2) / count) for i in range(count)
+            (low + high) / 2 - (high - low) / 2 * mp.cos(mp.pi * (i + mp.mpf(1) / 2) / count)
+            for i in range(count)
         ]
         self.powers = tuple(powers)
         self.weights = np.array([weight(p) for p in self.points], dtype=object)
@@ -60,7 +63,9 @@ class Samples:
         assert best is not None
         return best[1]
 
-    def _levelled(self, chosen: list[int], values: "np.ndarray[tuple[int], np.dtype[np.object_]]", held: int) -> list[Real]:
+    def _levelled(
+        self, chosen: list[int], values: "np.ndarray[tuple[int], np.dtype[np.object_]]", held: int
+    ) -> list[Real]:
         """Coefficients with an equal, alternating weighted error on the chosen points, then that error."""
         size = len(chosen)
         matrix, right = mp.matrix(size, size), mp.matrix(size, 1)
@@ -92,7 +97,9 @@ def alternating(errors: Sequence[Real], size: int) -> list[int]:
     return found
 
 
-def minimax(function: Function, weight: Function, low: Real, high: Real, terms: int) -> tuple[list[Real], Real]:
+def minimax(
+    function: Function, weight: Function, low: Real, high: Real, terms: int
+) -> tuple[list[Real], Real]:
     """The polynomial of ``terms`` terms of least ``|weight * (function - polynomial)|``, and that error."""
     samples = Samples(function, weight, low, high, range(terms))
     coefficients = samples.fit(())

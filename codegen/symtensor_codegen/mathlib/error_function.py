@@ -1,7 +1,7 @@
 """The error function and its complement.
 
-``erf(x) = 1 - exp(-x Q(x))`` with one polynomial ``Q = -log(erfc(x)) / x`` over the whole range, so that neither a
-choice of intervals nor a division is needed and small x keep their relative precision.
+``erf(x) = 1 - exp(-x Q(x))`` with one polynomial ``Q = -log(erfc(x)) / x`` over the whole range, so that
+neither a choice of intervals nor a division is needed and small x keep their relative precision.
 """
 
 from collections.abc import Callable
@@ -48,4 +48,6 @@ def erfc(x: Scalar) -> Scalar:
     return select(lt(x, f(0.0)), f(2.0) - value, value)
 
 
-EXPANSIONS: Final[dict[str, Callable[..., Scalar]]] = {function.__name__: function for function in (erf, erfc)}
+EXPANSIONS: Final[dict[str, Callable[..., Scalar]]] = {
+    function.__name__: function for function in (erf, erfc)
+}

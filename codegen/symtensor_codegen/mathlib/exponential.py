@@ -1,9 +1,9 @@
 """The exponential family.
 
-Reduction of W. Cody and W. Waite, *Software Manual for the Elementary Functions* (1980): ``x = n ln 2 + r`` with
-``|r| <= ln 2 / 2``, the product ``n ln 2`` in two parts through ``fma``; then a minimax polynomial in ``r``. The
-power of two is applied in two factors, so that results that are subnormal are rounded once and results that are too
-large become infinite.
+Reduction of W. Cody and W. Waite, *Software Manual for the Elementary Functions* (1980): ``x = n ln 2 + r``
+with ``|r| <= ln 2 / 2``, the product ``n ln 2`` in two parts through ``fma``; then a minimax polynomial in
+``r``. The power of two is applied in two factors, so that results that are subnormal are rounded once and
+results that are too large become infinite.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,8 @@ from symtensor_codegen.scalar import Scalar, abs_, copysign, fma, lt, select
 def reduced(f: Format, x: Scalar) -> tuple[Scalar, Scalar, Scalar, Scalar]:
     """A shifted integer n, then ``r``, ``head`` and ``tail`` where ``x = n ln 2 + r`` and ``r = head - tail`` rounded.
 
-    The low bits of the first are ``n + 2 * bias``; ``head`` is exact. ``|x|`` must be below ``2^(mantissa - 2)``.
+    The low bits of the first are ``n + 2 * bias``; ``head`` is exact. ``|x|`` must be below ``2^(mantissa -
+    2)``.
     """
     shift = f(f.shift + 2 * f.bias)
     shifted = fma(x, f(table.LOG2_E), shift)

@@ -1,7 +1,8 @@
 """The binary formats the functions are written for, and the small pieces every function is built from.
 
-Every function is written once for a ``Format``; only constants and polynomial degrees differ between float32 and
-float64. All pieces are free of branches: both sides of a choice are computed and ``select`` picks.
+Every function is written once for a ``Format``; only constants and polynomial degrees differ between
+float32 and float64. All pieces are free of branches: both sides of a choice are computed and ``select``
+picks.
 """
 
 from collections.abc import Sequence
@@ -17,8 +18,9 @@ from symtensor_codegen.scalar import Scalar, bitcast, const, fma, gt, lt, select
 class Format:
     """An IEEE 754 binary format: its types and the numbers that describe it.
 
-    ``mantissa`` counts the stored bits (52 for float64) and ``bias`` is that of the exponent field. ``shift`` is the
-    number whose last place is one: adding it rounds to an integer, which then sits in the low bits.
+    ``mantissa`` counts the stored bits (52 for float64) and ``bias`` is that of the exponent field.
+    ``shift`` is the number whose last place is one: adding it rounds to an integer, which then sits in the
+    low bits.
     """
 
     dtype: DType
@@ -82,8 +84,8 @@ FORMATS: Final = {dtypes.float32: BINARY32, dtypes.float64: BINARY64}
 def polynomial(x: Scalar, coefficients: Sequence[float]) -> Scalar:
     """The polynomial with these coefficients, lowest power first.
 
-    Long ones are split into two or four interleaved ones, so that the chain of dependent operations is shorter at
-    the cost of one or two multiplications.
+    Long ones are split into two or four interleaved ones, so that the chain of dependent operations is
+    shorter at the cost of one or two multiplications.
     """
     if len(coefficients) < 6:
         return horner(x, coefficients)

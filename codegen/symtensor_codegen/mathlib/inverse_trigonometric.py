@@ -1,8 +1,9 @@
 """Inverse sine, cosine and tangent.
 
-The arctangent of n/d is taken on [-tan(pi/8), tan(pi/8)] after replacing n/d by (n - d)/(n + d) or -d/n, chosen
-before the one division; the inverse sine on [-1/2, 1/2] after ``asin(x) = pi/2 - 2 asin(sqrt((1 - x) / 2))``
-(W. Cody and W. Waite, *Software Manual for the Elementary Functions*, 1980). Polynomials are minimax.
+The arctangent of n/d is taken on [-tan(pi/8), tan(pi/8)] after replacing n/d by (n - d)/(n + d) or -d/n,
+chosen before the one division; the inverse sine on [-1/2, 1/2] after ``asin(x) = pi/2 - 2 asin(sqrt((1 - x)
+/ 2))`` (W. Cody and W. Waite, *Software Manual for the Elementary Functions*, 1980). Polynomials are
+minimax.
 """
 
 from collections.abc import Callable

@@ -1,8 +1,9 @@
 """The logarithmic family.
 
 ``x = 2^k (1 + f)`` with ``1 + f`` between the square roots of 1/2 and 2; then, with ``s = f / (2 + f)``,
-``log(1 + f) = f - f^2 / 2 + s (f^2 / 2 + R(s^2))``, where only the last, small term carries the rounding of the
-division. This arrangement is that of FDLIBM (K. C. Ng, Sun Microsystems, 1993); R is a minimax polynomial of ours.
+``log(1 + f) = f - f^2 / 2 + s (f^2 / 2 + R(s^2))``, where only the last, small term carries the rounding of
+the division. This arrangement is that of FDLIBM (K. C. Ng, Sun Microsystems, 1993); R is a minimax
+polynomial of ours.
 """
 
 from collections.abc import Callable
@@ -19,7 +20,20 @@ from symtensor_codegen.mathlib.formats import (
     quick_two_sum,
     two_product,
 )
-from symtensor_codegen.scalar import Scalar, abs_, bit_and, bit_or, copysign, eq, fma, gt, lt, select, shr, sqrt
+from symtensor_codegen.scalar import (
+    Scalar,
+    abs_,
+    bit_and,
+    bit_or,
+    copysign,
+    eq,
+    fma,
+    gt,
+    lt,
+    select,
+    shr,
+    sqrt,
+)
 
 _SQRT_HALF: Final = 0.5**0.5
 
@@ -112,8 +126,8 @@ def log10(x: Scalar) -> Scalar:
 def log1p_finite(f: Format, x: Scalar, plus_ln2: Scalar | None = None) -> Scalar:
     """``log(1 + x)`` for finite ``x > -1`` that is not tiny, and ln 2 more where ``plus_ln2`` is one (else zero).
 
-    The fraction of ``1 + x = 2^k (1 + f)`` is ``x 2^-k + (2^-k - 1)``, so that the rounding of ``1 + x`` only
-    decides k. The power of two is kept a quarter of its size, which is normal for every k.
+    The fraction of ``1 + x = 2^k (1 + f)`` is ``x 2^-k + (2^-k - 1)``, so that the rounding of ``1 + x``
+    only decides k. The power of two is kept a quarter of its size, which is normal for every k.
     """
     _, biased = split(f, x + f(1.0))
     k = as_float(f, biased, f.bias)
@@ -146,7 +160,9 @@ def logaddexp(a: Scalar, b: Scalar) -> Scalar:
     """``log(exp(a) + exp(b))``, as the larger plus ``log1p(exp(-|a - b|))``."""
     f = FORMATS[a.dtype]
     rest = log1p_of_unit(f, exp_of_bounded(f, -abs_(a - b)))
-    return select(eq(a, b), a + f(table.LN2[f.mantissa][0]), larger(a, b) + rest)  # the first: equal infinities
+    return select(
+        eq(a, b), a + f(table.LN2[f.mantissa][0]), larger(a, b) + rest
+    )  # the first: equal infinities
 
 
 def logaddexp2(a: Scalar, b: Scalar) -> Scalar:

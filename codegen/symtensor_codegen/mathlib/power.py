@@ -1,8 +1,8 @@
 """Powers and roots: pow on floats and integers, the cube root, and the hypotenuse.
 
-``x^y = 2^(y log2 |x|)`` needs the logarithm to about twelve bits more than the format has. It is carried as an
-unevaluated sum of two numbers (T. Dekker, 1971): ``log2(m) = s (C1 + z (C3 + z P(z)))`` with ``s = f / (2 + f)``
-and ``z = s^2``, all but P in such pairs.
+``x^y = 2^(y log2 |x|)`` needs the logarithm to about twelve bits more than the format has. It is carried as
+an unevaluated sum of two numbers (T. Dekker, 1971): ``log2(m) = s (C1 + z (C3 + z P(z)))`` with ``s = f /
+(2 + f)`` and ``z = s^2``, all but P in such pairs.
 """
 
 from collections.abc import Callable

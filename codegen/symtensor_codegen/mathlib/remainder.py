@@ -1,9 +1,9 @@
 """Remainders and floor division of floats, exact for every pair of arguments, and the greatest common divisor.
 
-The remainder of a division by its rounded, whole quotient is a floating-point number, so one ``fma`` gives it
-exactly (see J.-M. Muller et al., *Handbook of Floating-Point Arithmetic*, on correcting terms). Quotients below two
-to the power of the precision take one step; larger ones, wrapped in ``rarely``, take one for every ``mantissa + 1``
-bits of the quotient.
+The remainder of a division by its rounded, whole quotient is a floating-point number, so one ``fma`` gives
+it exactly (see J.-M. Muller et al., *Handbook of Floating-Point Arithmetic*, on correcting terms).
+Quotients below two to the power of the precision take one step; larger ones, wrapped in ``rarely``, take
+one for every ``mantissa + 1`` bits of the quotient.
 """
 
 from collections.abc import Callable
@@ -11,8 +11,6 @@ from math import inf
 from typing import Final
 
 from symtensor_codegen import dtypes
-from symtensor_codegen.dtypes import DType
-from symtensor_codegen.errors import InternalError
 from symtensor_codegen.mathlib.formats import FORMATS, Format
 from symtensor_codegen.scalar import (
     Scalar,
@@ -49,8 +47,8 @@ def _whole_steps(r: Scalar, d: Scalar, quotient_bits: int) -> Scalar:
 def _huge_remainder(f: Format, n: Scalar, d: Scalar) -> Scalar:
     """The remainder of n / d, both not negative, for every quotient.
 
-    float32 is done in float64, where no quotient overflows. In float64 the first steps are made with multiples of
-    d that keep the quotients finite.
+    float32 is done in float64, where no quotient overflows. In float64 the first steps are made with
+    multiples of d that keep the quotients finite.
     """
     if f.dtype is dtypes.float32:
         wide = cast(d, dtypes.float64)
@@ -81,7 +79,7 @@ def _divided(f: Format, n: Scalar, d: Scalar) -> tuple[Scalar, Scalar, Scalar]:
 
 def fmod(x: Scalar, y: Scalar) -> Scalar:
     """The remainder of truncated division, with the sign of x; NaN for y = 0 and infinite x."""
-    f = _format(x.dtype)
+    f = FORMATS[x.dtype]
     n, d = abs_(x), abs_(y)
     huge, _, r = _divided(f, n, d)
     return copysign(rarely(huge, _huge_remainder(f, n, d), r), x)
@@ -89,7 +87,7 @@ def fmod(x: Scalar, y: Scalar) -> Scalar:
 
 def mod_(x: Scalar, y: Scalar) -> Scalar:
     """The remainder of floor division, with the sign of y, as Python and NumPy have it."""
-    f = _format(x.dtype)
+    f = FORMATS[x.dtype]
     r = fmod(x, y)
     other_side = bit_xor(lt(r, f(0.0)), lt(y, f(0.0)))
     return select(eq(r, f(0.0)), copysign(r, y), select(other_side, r + y, r))
@@ -97,7 +95,7 @@ def mod_(x: Scalar, y: Scalar) -> Scalar:
 
 def floordiv(x: Scalar, y: Scalar) -> Scalar:
     """The quotient rounded down. By zero it is ``x / y``; an infinite x gives NaN, as in NumPy."""
-    f = _format(x.dtype)
+    f = FORMATS[x.dtype]
     n, d = abs_(x), abs_(y)
     huge, quotient, r = _divided(f, n, d)
     opposite = lt(f.bits(copysign(f(1.0), x)) ^ f.bits(copysign(f(1.0), y)), f.integer(0))
@@ -117,21 +115,13 @@ def _huge_floor(f: Format, x: Scalar, y: Scalar) -> Scalar:
     return select(eq(y, f(0.0)), x / y, select(eq(quotient, f(0.0)), copysign(f(0.0), x / y), whole))
 
 
-def _format(dtype: DType) -> Format:
-    if dtype not in FORMATS:
-        raise InternalError(f"the remainder of {dtype} is for the backend to spell")
-    return FORMATS[dtype]
-
-
 def gcd(a: Scalar, b: Scalar) -> Scalar:
     """The greatest common divisor by Euclid's algorithm with the smallest remainder in size, on magnitudes.
 
-    Every step shrinks the numbers by 1 + sqrt(2) or more (Dupré, 1846), so 50 suffice for 64 bits. They come in blocks
-    of ten, each in ``rarely``.
+    Every step shrinks the numbers by 1 + sqrt(2) or more (Dupré, 1846), so 50 suffice for 64 bits. They
+    come in blocks of ten, each in ``rarely``.
     """
     dtype = a.dtype
-    if not dtype.is_integer:
-        raise InternalError(f"gcd of {dtype}")
     unsigned = dtypes.BY_NAME[f"uint{dtype.bits}"]
     zero = const(0, unsigned)
 

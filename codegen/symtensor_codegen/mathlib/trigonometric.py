@@ -1,9 +1,10 @@
 """Sine, cosine and tangent, exact to the last places for every argument.
 
-Up to ``REDUCTION_END`` the multiple of pi/2 is taken off in three parts through ``fma`` (W. Cody and W. Waite), kept
-as a number and its correction. Beyond, the product with 2/pi is formed in integers from the few hundred bits of
-2/pi that matter (M. Payne and R. Hanek, 1983); that part is wrapped in ``rarely``, which backends may skip where no
-lane needs it. Both end in the same two minimax polynomials on [-pi/4, pi/4].
+Up to ``REDUCTION_END`` the multiple of pi/2 is taken off in three parts through ``fma`` (W. Cody and W.
+Waite), kept as a number and its correction. Beyond, the product with 2/pi is formed in integers from the
+few hundred bits of 2/pi that matter (M. Payne and R. Hanek, 1983); that part is wrapped in ``rarely``,
+which backends may skip where no lane needs it. Both end in the same two minimax polynomials on [-pi/4,
+pi/4].
 """
 
 from collections.abc import Callable
@@ -32,7 +33,9 @@ from symtensor_codegen.scalar import (
     shr,
 )
 
-Reduced = tuple[Scalar, Scalar, Scalar]  # the angle, its correction, and the quadrant as an integer (modulo 4)
+Reduced = tuple[
+    Scalar, Scalar, Scalar
+]  # the angle, its correction, and the quadrant as an integer (modulo 4)
 
 
 def reduced(f: Format, x: Scalar) -> Reduced:
@@ -82,9 +85,7 @@ def _window(position: Scalar, last: int, words: int) -> list[Scalar]:
         step //= 2
     offset = bit_and(position, _u64(63))
     back = _u64(63) - offset
-    return [
-        bit_or(shl(found[j], offset), shr(shr(found[j + 1], _u64(1)), back)) for j in range(words)
-    ]
+    return [bit_or(shl(found[j], offset), shr(shr(found[j + 1], _u64(1)), back)) for j in range(words)]
 
 
 def _quarter_turns(high: Scalar) -> tuple[Scalar, Scalar]:
@@ -207,4 +208,6 @@ def tan(x: Scalar) -> Scalar:
     return select(eq(x, f(0.0)), x, value)
 
 
-EXPANSIONS: Final[dict[str, Callable[..., Scalar]]] = {function.__name__: function for function in (sin, cos, tan)}
+EXPANSIONS: Final[dict[str, Callable[..., Scalar]]] = {
+    function.__name__: function for function in (sin, cos, tan)
+}
