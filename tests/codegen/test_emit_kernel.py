@@ -433,7 +433,7 @@ def test_a_rare_value_is_hoisted_with_its_branch() -> None:
     kernel = make((x, out), (loop(i, inner),), parameters=2)
     text = ir(kernel)
     labels = re.findall(r"^([a-z]+)\d+:", text, re.MULTILINE)
-    assert labels[:4] == ["some", "loop", "rare", "usual"]
+    assert labels[:6] == ["some", "loop", "some", "rare", "usual", "loop"]
     array, result = np.arange(10.0), np.zeros((10, 21))
     run_kernel(kernel, [array, result], [10, 21], 0, 10)
     expected = np.where(array > 5, np.sqrt(array), array)

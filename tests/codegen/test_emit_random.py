@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from symtensor_codegen import dtypes, reference, scalar
 from symtensor_codegen.dtypes import DType
-from symtensor_codegen.llvm import jit
+from symtensor_codegen.llvm import changes, jit
 from symtensor_codegen.llvm.run_kernel import NativeKernel
 from symtensor_codegen.llvm.schedule import vectorise
 from symtensor_codegen.loops import (
@@ -30,7 +31,7 @@ from symtensor_codegen.loops import (
 from symtensor_codegen.scalar import Buffer, Register, Scalar, as_int, cast, const
 
 UNARY = {
-    "f": ("neg", "abs", "sign", "sqrt", "floor", "ceil", "trunc", "rint"),
+    "f": ("neg", "abs", "sign", "sqrt", "floor", "ceil", "trunc", "rint", "tanh"),
     "i": ("neg", "abs", "sign", "bit_not"),
     "u": ("bit_not", "sign"),
     "b": ("bit_not",),
@@ -253,6 +254,7 @@ def compare(made: RandomKernel, kernel: Kernel, bits: int) -> None:
 
 
 def check(seed: int) -> None:
+    """Compare a random kernel as it is, and as the schedule makes it."""
     with np.errstate(all="ignore"):
         made = RandomKernel(seed)
     compare(made, made.kernel, (512, 256)[seed % 2])
@@ -261,13 +263,23 @@ def check(seed: int) -> None:
     compare(made, vectorise(unscheduled, jit.host()._replace(vector_bits=bits)), bits)
 
 
-@settings(max_examples=40, deadline=None)
+@pytest.fixture(params=[40, 4], ids=lambda size: f"big={size}")
+def _big_body(request: pytest.FixtureRequest) -> Iterator[None]:
+    """From how many nodes a body is written once, with two starts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(changes, "_BIG_BODY", request.param)
+        yield
+
+
+@pytest.mark.usefixtures("_big_body")
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 1 << 40))
 def test_random_kernels_mean_what_the_interpreter_says(seed: int) -> None:
     check(seed)
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_big_body")
 @pytest.mark.parametrize("block", range(10))
 def test_many_random_kernels(block: int) -> None:
     for seed in range(200 * block, 200 * (block + 1)):

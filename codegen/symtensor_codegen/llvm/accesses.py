@@ -12,10 +12,11 @@ from symtensor_codegen import dtypes
 from symtensor_codegen.dtypes import DType
 from symtensor_codegen.errors import InternalError
 from symtensor_codegen.llvm import accumulate
+from symtensor_codegen.llvm.emission import Functions, Guard, Lanes, Level, Split, Value, of_copy
 from symtensor_codegen.llvm.operations import Site, compare_as
 from symtensor_codegen.llvm.target import Target
 from symtensor_codegen.llvm.types import memory, shuffle_indices, stored, suffix, typed
-from symtensor_codegen.llvm.values import Evaluator, Functions, Guard, Lanes, Level, Value, of_copy
+from symtensor_codegen.llvm.values import Evaluator
 from symtensor_codegen.loops import Kernel
 from symtensor_codegen.scalar import (
     Buffer,
@@ -159,6 +160,16 @@ class Accesses(Evaluator):
 
     def place(self, buffer: Buffer, offset: Scalar, guard: Guard | None = None) -> Place:
         """Where the element at ``offset`` lies, for all lanes and copies."""
+        lanes = self.lanes
+        if lanes is None or lanes.split is None:
+            return self._place(buffer, offset, guard)
+        level = self.levels[lanes.depth]
+        lines, level.lines = level.lines, lanes.split.head
+        place = self._place(buffer, offset, guard)
+        level.lines = lines
+        return place
+
+    def _place(self, buffer: Buffer, offset: Scalar, guard: Guard | None) -> Place:
         parts = terms(offset)
         lanes = self.lanes
         if lanes is None or lanes.index not in offset.free:
@@ -255,6 +266,9 @@ class Accesses(Evaluator):
                     pointer = level.put(f"select i1 {condition}, ptr {pointer}, ptr {self._safe_pointer()}")
                 names.append(self._read(level, buffer.dtype, pointer))
             return Value(tuple(names), False, level.depth)
+        assert self.lanes is not None
+        if self.lanes.split is not None:
+            return Value(self._split_read(self.lanes.split, buffer.dtype, place), True, self.lanes.depth)
         mask = self.mask(guard)
         level = self.levels[self._access_depth(buffer, place.pointers, mask)]
         return Value(self._vector_read(level, buffer.dtype, place, mask), True, level.depth)
@@ -299,6 +313,25 @@ class Accesses(Evaluator):
             if dtype.kind == "b":
                 name = level.put(f"icmp ne {t} {name}, zeroinitializer")
             names.append(name)
+        return tuple(names)
+
+    def _split_read(self, split: Split, dtype: DType, place: Place) -> tuple[str, ...]:
+        """Contiguous loads of a body that starts in two ways."""
+        assert self.lanes is not None
+        width = self.lanes.width
+        t, m, align = stored(dtype, width), typed(dtypes.bool_, width), f"align {dtype.itemsize}"
+        names = []
+        for pointer, mask in zip(place.pointers.names, split.masks, strict=True):
+            name = f"%v{next(self.numbers)}"
+            where = f"ptr {align} {pointer}, {m} {mask}, {t} zeroinitializer"
+            split.whole.append(f"  {name}.w = load {t}, ptr {pointer}, {align}")
+            split.partial.append(f"  {name}.p = call {t} @llvm.masked.load.{suffix(t)}.p0({where})")
+            whole, partial = split.labels
+            split.joined.append(f"  {name} = phi {t} [ {name}.w, %{whole} ], [ {name}.p, %{partial} ]")
+            names.append(name)
+        if dtype.kind == "b":
+            level = self.levels[self.lanes.depth]
+            return tuple(level.put(f"icmp ne {t} {name}, zeroinitializer") for name in names)
         return tuple(names)
 
     def _reversed(self, level: Level, t: str, name: str) -> str:
@@ -383,9 +416,18 @@ class Accesses(Evaluator):
                 active = None if active is None else self._reversed(level, m, active)
             if active is None:
                 level.do(f"store {t} {name}, ptr {pointer}, {align}")
-            else:
-                where = f"{t} {name}, ptr {align} {pointer}, {m} {active}"
-                level.do(f"call void @llvm.masked.store.{suffix(t)}.p0({where})")
+                continue
+            where = f"{t} {name}, ptr {align} {pointer}, {m} {active}"
+            masked = f"call void @llvm.masked.store.{suffix(t)}.p0({where})"
+            if lanes.split is None or held is not None:
+                level.do(masked)
+                continue
+            number = next(self.numbers)  # whole groups are stored without a mask: that is faster
+            level.jump(f"br i1 {lanes.split.fits}, label %all{number}, label %some{number}", f"all{number}")
+            level.do(f"store {t} {name}, ptr {pointer}, {align}")
+            level.jump(f"br label %stored{number}", f"some{number}")
+            level.do(masked)
+            level.jump(f"br label %stored{number}", f"stored{number}")
 
     # Checks ----------------------------------------------------------------------------------------------
 

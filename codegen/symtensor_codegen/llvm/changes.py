@@ -1,11 +1,26 @@
-"""What loops change: the registers that need a phi, and the buffers whose loads are not to be kept."""
+"""What is known of loops before they are written: the registers that need a phi, the buffers whose loads
+are not to be kept, and whether a body is worth writing only once.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from symtensor_codegen.errors import InternalError
-from symtensor_codegen.loops import ArgUpdate, Check, Declare, For, Statement, Store, Update, values_of
-from symtensor_codegen.scalar import Buffer, Register, Scalar
+from symtensor_codegen.llvm.operations import is_function
+from symtensor_codegen.loops import (
+    ArgUpdate,
+    Check,
+    Declare,
+    For,
+    Statement,
+    Store,
+    Update,
+    scalars,
+    values_of,
+)
+from symtensor_codegen.scalar import Buffer, Register, Scalar, checked_op, guarded_op, load_op, stride
+
+_BIG_BODY = 40  # nodes from which a vector body is not written a second time for the rest of a loop
 
 
 @dataclass(slots=True, eq=False)
@@ -90,3 +105,23 @@ class ChangeFinder:
             found.registers.pop(register, None)
             found.places.pop(register, None)
         return found
+
+
+def splittable(loop: For, written: frozenset[Buffer]) -> bool:
+    """Whether a body is big, and all that it loads along the loop are neighbours in arrays that are only
+    read.
+
+    Such a body is written once, with a start for whole groups of lanes and one for the last: half of the
+    code to compile.
+    """
+    if not all(isinstance(statement, (Store, Update, Declare)) for statement in loop.body):
+        return False
+    nodes = scalars(loop.body)
+    if not any(is_function(node) for node in nodes) and len(nodes) < _BIG_BODY:
+        return False
+    for node in nodes:
+        if node.op is guarded_op or node.op is checked_op:
+            return False
+        if node.op is load_op and (node.param in written or stride(node.args[0], loop.index) not in (0, 1)):
+            return False
+    return True

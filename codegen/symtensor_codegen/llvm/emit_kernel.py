@@ -15,12 +15,12 @@ from symtensor_codegen.dtypes import DType
 from symtensor_codegen.errors import InternalError
 from symtensor_codegen.llvm import accumulate
 from symtensor_codegen.llvm.accesses import Accesses, flat_index
-from symtensor_codegen.llvm.changes import ChangeFinder, Changes
+from symtensor_codegen.llvm.changes import ChangeFinder, Changes, splittable
+from symtensor_codegen.llvm.emission import Functions, Lanes, Split, Value, of_copy
 from symtensor_codegen.llvm.half import HALF_CONVERSIONS
-from symtensor_codegen.llvm.operations import Site, spelled
+from symtensor_codegen.llvm.operations import Site, is_function
 from symtensor_codegen.llvm.target import Target
 from symtensor_codegen.llvm.types import iota, splat, typed
-from symtensor_codegen.llvm.values import Functions, Lanes, Value, of_copy
 from symtensor_codegen.loops import (
     ArgUpdate,
     Check,
@@ -35,7 +35,7 @@ from symtensor_codegen.loops import (
 )
 from symtensor_codegen.scalar import Register, as_int, index
 
-_INLINE_FUNCTIONS = 8
+_INLINE_FUNCTIONS = 8  # in a kernel; more are called
 
 
 class KernelEmitter(Accesses):
@@ -251,7 +251,9 @@ class KernelEmitter(Accesses):
             lanes.depth = level.depth
             self.lanes = lanes
             self.remember(lanes.first, counted)
-            if masked:
+            if masked and lanes.split is not None:
+                self._begin_split(counter, end, lanes, lanes.split)
+            elif masked:
                 lanes.tail = self._tail(counter, end, lanes)
         for statement in loop.body:
             self.statement(statement)
@@ -277,6 +279,8 @@ class KernelEmitter(Accesses):
                 before, next_ = initial[register].names, level.registers[register].names
                 for name, x, y in zip(phi.names, before, next_, strict=True):
                     outer.do(f"{name} = phi {t} [ {x}, %{origin} ], [ {y}, %{level.label} ]")
+        if lanes is not None and lanes.split is not None:
+            self._end_split(counter, end, lanes, lanes.split)
         outer.lines += level.lines
         outer.label = level.label
         if once:
@@ -318,6 +322,38 @@ class KernelEmitter(Accesses):
         )
         return Value(tuple(names), True, level.depth)
 
+    def _begin_split(self, counter: str, end: str, lanes: Lanes, split: Split) -> None:
+        """Start a body that loads whole groups and the last, partial one in two ways."""
+        number = next(self.numbers)
+        level, lines = self.here, self.here.lines
+        split.labels, split.fits = (f"whole{number}", f"partial{number}"), f"%fits{number}"
+        level.lines = split.partial
+        split.masks = self._tail(counter, end, lanes).names
+        level.lines = lines
+        t = typed(dtypes.bool_, lanes.width)
+        tails = []
+        for mask in split.masks:
+            name = f"%v{next(self.numbers)}"
+            whole, partial = split.labels
+            split.joined.append(f"  {name} = phi {t} [ splat (i1 true), %{whole} ], [ {mask}, %{partial} ]")
+            tails.append(name)
+        lanes.tail = Value(tuple(tails), True, level.depth)
+        level.label = f"both{number}"
+
+    def _end_split(self, counter: str, end: str, lanes: Lanes, split: Split) -> None:
+        """Write the start of such a body, now that all its loads are known."""
+        outer, (whole, partial) = self.here, split.labels
+        both = whole.replace("whole", "both")
+        outer.lines += split.head
+        group_end = outer.put(f"add i64 {counter}, {lanes.width * lanes.copies}")
+        outer.do(f"{split.fits} = icmp sle i64 {group_end}, {end}")
+        outer.jump(f"br i1 {split.fits}, label %{whole}, label %{partial}", whole)
+        outer.lines += split.whole
+        outer.jump(f"br label %{both}", partial)
+        outer.lines += split.partial
+        outer.jump(f"br label %{both}", both)
+        outer.lines += split.joined
+
     # Lanes -----------------------------------------------------------------------------------------------
 
     def _lanes_loop(self, loop: For, start: str, end: str) -> None:
@@ -328,6 +364,14 @@ class KernelEmitter(Accesses):
         masked = width > 1 and self.target.vector_bits >= 512  # others take the rest one by one
         whole, rest_empty, main_empty = self._whole_groups(start, end, width * copies)
         accumulators = self._neutral(changes, width, copies)
+        if masked and rest_empty is not True and main_empty is not True and splittable(loop, self.written):
+            lanes = Lanes(loop.index, index("lane", loop.extent), width, copies, split=Split())
+            accumulators = self._machine_loop(
+                loop, start, end, width * copies, accumulators, lanes, skip=False, masked=True
+            )
+            self._fold_copies(changes, accumulators, width)
+            self._finish(changes, accumulators, width)
+            return
         if main_empty is not True:
             lanes = Lanes(loop.index, index("lane", loop.extent), width, copies)
             accumulators = self._machine_loop(
@@ -445,4 +489,4 @@ def _calls_functions(kernel: Kernel) -> bool:
     """Whether a kernel has so many mathematical functions that inline expansions would make it slow to
     compile.
     """
-    return sum(not spelled(node) for node in scalars(kernel.body) if node.args) > _INLINE_FUNCTIONS
+    return sum(is_function(node) for node in scalars(kernel.body)) > _INLINE_FUNCTIONS

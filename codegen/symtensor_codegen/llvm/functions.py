@@ -4,9 +4,10 @@ place.
 
 from symtensor_codegen.dtypes import DType
 from symtensor_codegen.errors import InternalError
+from symtensor_codegen.llvm.emission import Functions, Lanes, Value
 from symtensor_codegen.llvm.target import Target
 from symtensor_codegen.llvm.types import suffix, typed
-from symtensor_codegen.llvm.values import Evaluator, Functions, Lanes, Value
+from symtensor_codegen.llvm.values import Evaluator
 from symtensor_codegen.scalar import Scalar, index, rebuild, symbol
 
 

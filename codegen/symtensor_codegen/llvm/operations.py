@@ -15,7 +15,20 @@ from symtensor_codegen import dtypes
 from symtensor_codegen.dtypes import DType
 from symtensor_codegen.errors import BackendError
 from symtensor_codegen.llvm.types import element, literal, splat, suffix, typed
-from symtensor_codegen.scalar import Number, Scalar, add, const_op, floordiv, index_op, mod, mul
+from symtensor_codegen.scalar import (
+    Number,
+    Scalar,
+    add,
+    checked_op,
+    const_op,
+    floordiv,
+    guarded_op,
+    index_op,
+    load_op,
+    mod,
+    mul,
+    reduce_op,
+)
 
 
 class Site:
@@ -413,20 +426,21 @@ SPELL: dict[str, Speller] = {
     **{name: _compare(name) for name in ("eq", "ne", "lt", "le", "gt", "ge")},
     **{name: _classify(name) for name in ("isnan", "isinf", "isfinite")},
     "signbit": _signbit,
-    "select": _select, "rarely": _select,
+    "select": _select,
+    "rarely": _select,
     "cast": _cast,
     "bitcast": _bitcast,
 }
 
 
-def spelled(node: Scalar) -> bool:
-    """Whether the operation of ``node`` is an instruction or a few here; others are expanded by
-    ``mathlib``.
+def is_function(node: Scalar) -> bool:
+    """Whether an operation is a mathematical function that ``mathlib`` expands, not a few instructions
+    here.
     """
-    name = node.op.name
-    if name not in SPELL:
+    op = node.op
+    if not node.args or op is load_op or op is checked_op or op is guarded_op or op is reduce_op:
         return False
-    return not (name in ("floordiv", "mod") and node.dtype.is_float)
+    return op.name not in SPELL or (op.name in ("floordiv", "mod") and node.dtype.is_float)
 
 
-__all__ = ["SPELL", "Site", "convert", "element", "nonnegative", "spelled"]
+__all__ = ["SPELL", "Site", "convert", "element", "is_function", "nonnegative"]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from symtensor_codegen.dtypes import DType
 from symtensor_codegen.expr import topological
-from symtensor_codegen.llvm.operations import spelled
+from symtensor_codegen.llvm.operations import is_function
 from symtensor_codegen.llvm.target import Target
 from symtensor_codegen.loops import (
     ArgUpdate,
@@ -195,7 +195,7 @@ def _weight(node: Scalar) -> float:
     if op.name in ("floordiv", "mod") and node.args[1].op is const_op:
         return 4
     known = _WEIGHT.get(op.name)
-    return known if known is not None else 1 if spelled(node) else _FUNCTION
+    return known if known is not None else _FUNCTION if is_function(node) else 1
 
 
 def _trips(extent: Dim) -> int:

@@ -1,5 +1,4 @@
-"""Scalar expressions to SSA values: each is written once, at the outermost open loop where its operands
-exist.
+"""Scalar expressions to SSA values: each is written once, at the outermost open loop that has its operands.
 
 No LLVM pass runs afterwards, so what is hoisted and shared here is all that is ever hoisted and shared.
 Every open loop is a ``Level`` with its own list of lines. A line appended to a level while an inner loop is
@@ -8,17 +7,16 @@ open lands before that loop: the list of an outer level is the preheader of the 
 
 import itertools
 from collections.abc import Hashable, Iterable
-from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from symtensor_codegen import dtypes
 from symtensor_codegen.dtypes import DType
 from symtensor_codegen.errors import InternalError
 from symtensor_codegen.expr import topological
-from symtensor_codegen.llvm.operations import SPELL, Site, spelled
+from symtensor_codegen.llvm.emission import Functions, Guard, Lanes, Level, Value, of_copy
+from symtensor_codegen.llvm.facts import FactFinder, Facts
+from symtensor_codegen.llvm.operations import SPELL, Site, is_function
 from symtensor_codegen.llvm.target import Target
 from symtensor_codegen.llvm.types import element, iota, literal, splat, suffix, typed
-from symtensor_codegen.loops import parameter
 from symtensor_codegen.scalar import (
     Buffer,
     Register,
@@ -37,100 +35,8 @@ from symtensor_codegen.scalar import (
 )
 
 
-class Value(NamedTuple):
-    """SSA names of one value: one for all unrolled copies or one for each; in vectors or not; at which
-    level.
-    """
-
-    names: tuple[str, ...]
-    vector: bool
-    depth: int
-
-
-def of_copy(names: tuple[str, ...], copy: int) -> str:
-    """The name for one unrolled copy, of names that are one for each copy or one for all."""
-    return names[copy] if len(names) > 1 else names[0]
-
-
-class Level:
-    """An open block of code: a loop body, or the region before a loop that is skipped when the loop is
-    empty.
-    """
-
-    __slots__ = ("depth", "keys", "label", "lines", "registers", "_numbers")
-
-    def __init__(self, depth: int, label: str, numbers: "itertools.count[int]") -> None:
-        self.depth = depth
-        self.label = label  # the basic block that is open at the end of ``lines``
-        self.lines: list[str] = []
-        self.keys: list[Hashable] = []  # what to forget when the level closes
-        self.registers: dict[Register, Value] = {}
-        self._numbers = numbers
-
-    def put(self, text: str) -> str:
-        """Append one instruction; returns the name of its result."""
-        name = f"%v{next(self._numbers)}"
-        self.lines.append(f"  {name} = {text}")
-        return name
-
-    def do(self, text: str) -> None:
-        """Append an instruction without a result."""
-        self.lines.append(f"  {text}")
-
-    def jump(self, text: str, label: str) -> None:
-        """End the open block with ``text`` and begin the block ``label``."""
-        self.lines.append(f"  {text}")
-        self.lines.append(f"{label}:")
-        self.label = label
-
-
-@dataclass(slots=True, eq=False)
-class Lanes:
-    """The open loop that runs several iterations at once: ``width`` lanes in each of ``copies``.
-
-    ``first`` is the index of lane 0 of copy 0 as an expression, and ``tail`` (bool vector) tells the lanes
-    that are inside the loop's range when not all of them are.
-    """
-
-    index: Scalar
-    first: Scalar
-    width: int
-    copies: int
-    depth: int = 0
-    tail: Value | None = None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Guard:
-    """The lanes where ``condition`` and the guards around it hold."""
-
-    outer: "Guard | None"
-    condition: Scalar
-
-
-class Facts(NamedTuple):
-    """What an expression depends on besides its operands."""
-
-    accesses: bool  # loads or checks something: must not be done where guarded off
-    changing: frozenset[object]  # registers, and buffers that the kernel writes
-    messages: frozenset[object]  # of checked indices
-
-
-_NONE: frozenset[object] = frozenset()
-_PURE = Facts(False, _NONE, _NONE)
-
-
-@dataclass(slots=True, eq=False)
-class Functions:
-    """Mathematical functions that a module calls instead of having them inline: symbol to text."""
-
-    texts: dict[str, str] = field(default_factory=dict)
-
-
 class Evaluator:
-    """Writes scalar expressions at the right level. Loads and checks are added by the subclass
-    ``Accesses``.
-    """
+    """Writes scalar expressions at the right level; the subclass ``Accesses`` adds loads and checks."""
 
     def __init__(
         self, target: Target, written: Iterable[Buffer] = (), outlined: Functions | None = None
@@ -143,47 +49,16 @@ class Evaluator:
         self.memo: dict[Hashable, Value] = {}
         self.lanes: Lanes | None = None
         self.floor = 0  # loads and checks are not hoisted above this level: a loop between may be empty
-        self._facts: dict[Scalar, Facts] = {}
+        self._facts = FactFinder(self.written)
         self._users: dict[object, list[Hashable]] = {}  # memo keys by the changing thing they depend on
         self._guards: dict[tuple[Guard | None, Scalar], Guard] = {}
         self._expansions: dict[Scalar, Scalar] = {}
         self._exact: set[Scalar] = set()  # inside expansions: no contraction
         self._branch: int | None = None  # the level of the open branch for a rare value
 
-    # Facts -----------------------------------------------------------------------------------------------
-
     def facts(self, root: Scalar) -> Facts:
-        """The facts of an expression."""
-        known = self._facts
-        found = known.get(root)
-        if found is not None:
-            return found
-        for node in topological([root], lambda n: () if n in known else n.args):
-            if node in known:
-                continue
-            merged = _PURE
-            for argument in node.args:
-                fact = known[argument]
-                if fact is merged or fact is _PURE:
-                    continue
-                merged = (
-                    fact
-                    if merged is _PURE
-                    else Facts(
-                        merged.accesses or fact.accesses,
-                        merged.changing | fact.changing,
-                        merged.messages | fact.messages,
-                    )
-                )
-            if node.op is load_op:
-                changing = merged.changing | {node.param} if node.param in self.written else merged.changing
-                merged = Facts(True, changing, merged.messages)
-            elif node.op is checked_op:
-                merged = Facts(True, merged.changing, merged.messages | {node.param})
-            elif node.op is register_op:
-                merged = Facts(False, frozenset((node.param,)), _NONE)
-            known[node] = merged
-        return known[root]
+        """What an expression depends on."""
+        return self._facts.of(root)
 
     # Levels ----------------------------------------------------------------------------------------------
 
@@ -263,7 +138,7 @@ class Evaluator:
 
     def _keep(self, key: Hashable, node: Scalar, value: Value) -> None:
         self.remember(key, value)
-        for thing in self._facts[node].changing:
+        for thing in self.facts(node).changing:
             self._users.setdefault(thing, []).append(key)
 
     def _parts(self, node: Scalar, guard: Guard | None) -> list[tuple[Scalar, Guard | None]]:
@@ -280,7 +155,7 @@ class Evaluator:
         if op is rarely_op:
             condition, _, other = node.args
             return [(condition, guard), (other, guard)]
-        if node.args and not spelled(node) and op is not checked_op and self.outlined is None:
+        if self.outlined is None and is_function(node):
             return [(self._expanded(node), guard)]
         return [(argument, guard) for argument in node.args]
 
@@ -338,7 +213,7 @@ class Evaluator:
             return self._operation(select(*node.args), values)
         if op is rarely_op:
             return self._rarely(node, guard, *values)
-        if not spelled(node):
+        if is_function(node):
             return values[0] if self.outlined is None else self._call(node, values)
         return self._operation(node, values)
 
@@ -464,7 +339,9 @@ class Evaluator:
         return Value(names, value.vector, depth)
 
     def _depth_below(self, root: Scalar, guard: Guard | None) -> int:
-        """The level at which an expression can be written, from those of the parts that are written already."""
+        """The level at which an expression can be written, from those of the parts that are written
+        already.
+        """
         memo, depth = self.memo, 0
         for node in topological([root], lambda n: () if self._key(n, guard) in memo else n.args):
             found = memo.get(self._key(node, guard))
@@ -524,6 +401,3 @@ class Evaluator:
             )
             made.append(site.put(f"call {site.type(node.dtype)} @{symbol}({listed})"))
         return Value(tuple(made), vector, depth)
-
-
-__all__ = ["Evaluator", "Functions", "Guard", "Lanes", "Level", "Value", "parameter"]

@@ -1,0 +1,59 @@
+"""What scalar expressions depend on besides their operands: memory, registers, checks."""
+
+from typing import NamedTuple
+
+from symtensor_codegen.expr import topological
+from symtensor_codegen.scalar import Buffer, Scalar, checked_op, load_op, register_op
+
+
+class Facts(NamedTuple):
+    """What an expression depends on besides its operands."""
+
+    accesses: bool  # loads or checks something: must not be done where guarded off
+    changing: frozenset[object]  # registers, and buffers that the kernel writes
+    messages: frozenset[object]  # of checked indices
+
+
+_NONE: frozenset[object] = frozenset()
+_PURE = Facts(False, _NONE, _NONE)
+
+
+class FactFinder:
+    """Finds the facts of expressions of a kernel that writes the buffers ``written``; each node once."""
+
+    def __init__(self, written: frozenset[Buffer]) -> None:
+        self._written = written
+        self._known: dict[Scalar, Facts] = {}
+
+    def of(self, root: Scalar) -> Facts:
+        """The facts of an expression."""
+        known = self._known
+        found = known.get(root)
+        if found is not None:
+            return found
+        for node in topological([root], lambda n: () if n in known else n.args):
+            if node in known:
+                continue
+            merged = _PURE
+            for argument in node.args:
+                fact = known[argument]
+                if fact is merged or fact is _PURE:
+                    continue
+                merged = (
+                    fact
+                    if merged is _PURE
+                    else Facts(
+                        merged.accesses or fact.accesses,
+                        merged.changing | fact.changing,
+                        merged.messages | fact.messages,
+                    )
+                )
+            if node.op is load_op:
+                changing = merged.changing | {node.param} if node.param in self._written else merged.changing
+                merged = Facts(True, changing, merged.messages)
+            elif node.op is checked_op:
+                merged = Facts(True, merged.changing, merged.messages | {node.param})
+            elif node.op is register_op:
+                merged = Facts(False, frozenset((node.param,)), _NONE)
+            known[node] = merged
+        return known[root]
