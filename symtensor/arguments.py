@@ -1,4 +1,4 @@
-"""Arguments of ``function``: inputs with names and defaults, outputs, updates and givens in Theano's forms."""
+"""Arguments of ``function`` in Theano's forms: inputs with defaults, outputs, updates and givens."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -25,8 +25,8 @@ class UpdateError(UserError, TypeError):
 class In:
     """An input of a function, with a default value, a name for keyword calls, and conversion rules.
 
-    ``update`` is not supported (use a shared variable); ``mutable`` and ``borrow`` are accepted: inputs are never
-    changed here.
+    ``update`` is not supported (use a shared variable); ``mutable`` and ``borrow`` are accepted: inputs are
+    never changed here.
     """
 
     def __init__(
@@ -43,7 +43,9 @@ class In:
         borrow: bool | None = None,
     ) -> None:
         if update is not None:
-            raise UserError("In(update=...) is not supported: use a shared variable and function(updates=...)")
+            raise UserError(
+                "In(update=...) is not supported: use a shared variable and function(updates=...)"
+            )
         self.variable = variable
         self.name = name if name is not None else (variable.name if autoname else None)
         self.value = value
@@ -52,7 +54,7 @@ class In:
 
 
 class Out:
-    """An output of a function; ``borrow`` is accepted and makes no difference: results are always new arrays."""
+    """An output of a function; ``borrow`` is accepted and changes nothing: results are always new arrays."""
 
     def __init__(self, variable: Tensor, borrow: bool = False) -> None:
         self.variable = variable
@@ -76,8 +78,8 @@ def as_inputs(inputs: Iterable[Any] | None, allow_downcast: bool | None) -> list
         variable = one.variable if one is not None else given
         if isinstance(variable, SharedVariable):
             raise TypeError(
-                f"function: input {position} ({describe(variable)}) is a shared variable; leave it out of the inputs: "
-                "functions use shared variables implicitly (to replace its value for a call, use givens)"
+                f"function: input {position} ({describe(variable)}) is a shared variable; leave it out of "
+                "the inputs: functions use shared variables implicitly (to replace its value for a call, use givens)"
             )
         if not isinstance(variable, Tensor):
             raise TypeError(f"function: input {position} must be a variable, not {variable!r}")
@@ -151,7 +153,7 @@ def as_updates(updates: Any) -> list[tuple[SharedVariable, Tensor]]:
 
 
 def fitted(target: Tensor, value: Any, what: str) -> Tensor:
-    """``value`` as an expression of the type of ``target``: numbers and arrays are converted, tensors must fit."""
+    """``value`` as an expression of the type of ``target``: numbers and arrays are converted if they fit."""
     if not isinstance(value, Tensor):
         node = as_tensor(value)
         if node.element is not target.element:
@@ -167,7 +169,9 @@ def fitted(target: Tensor, value: Any, what: str) -> Tensor:
         agrees = agrees and all(b == 1 for a, b in zip(ours.shape, theirs.shape, strict=True) if a == 1)
     if not agrees:
         advice = _advice(target, node)
-        raise UpdateError(f"{what}: the new value must have the type {ours}, got {theirs}{where(node)}; {advice}")
+        raise UpdateError(
+            f"{what}: the new value must have the type {ours}, got {theirs}{where(node)}; {advice}"
+        )
     return node
 
 
@@ -188,8 +192,8 @@ def check_used(inputs: Sequence[In], used: set[Tensor], policy: str) -> None:
     for position, given in enumerate(inputs):
         if given.variable not in used and policy != "ignore":
             message = (
-                f"function: input {position} ({describe(given.variable)}) is not used by any output or update; remove it, "
-                "or pass on_unused_input='ignore'"
+                f"function: input {position} ({describe(given.variable)}) is not used by any output or "
+                "update; remove it, or pass on_unused_input='ignore'"
             )
             if policy == "raise":
                 raise UnusedInputError(message)
@@ -202,6 +206,6 @@ def check_complete(leaves: Iterable[Tensor], inputs: Sequence[In]) -> None:
     for leaf in leaves:
         if leaf.op is INPUT and leaf not in given:
             raise MissingInputError(
-                f"function: an output depends on the variable {describe(leaf)}, which is not among the inputs; add it to "
-                "inputs, or give it a value with givens"
+                f"function: an output depends on the variable {describe(leaf)}, which is not among the "
+                "inputs; add it to inputs, or give it a value with givens"
             )

@@ -1,23 +1,66 @@
-"""Errors of a running function, in the user's words: the expression, its source line, and the sizes it met."""
+"""Errors of a running function, in the user's words: the expression, its source line, and what it met."""
 
-from symtensor_codegen.errors import InternalError, ShapeError
+from typing import TYPE_CHECKING
+
+from symtensor_codegen.errors import InternalError, OutOfRangeError, ShapeError, UserError
+from symtensor_codegen.llvm.calling import CallSpec, arrays_of
 
 from .lower.sizes import SizeMessage
-from .opdef import describe, where
+from .opdef import IndexMessage, describe, where
+from .reference import Evaluation
+
+if TYPE_CHECKING:
+    from .compiled_function import Function
 
 
-def failure(name: str, message: object, details: tuple[int, int, int, int]) -> BaseException:
-    """The exception for a failure of the compiled function ``name``."""
+class NotFiniteError(UserError, ArithmeticError):
+    """Mode ``nan_guard``: an expression gave NaN, infinity, or a number that is too big."""
+
+
+def failure(
+    function: "Function", spec: CallSpec, message: object, details: tuple[int, int, int, int]
+) -> BaseException:
+    """The exception for a failed call: ``message`` is what failed, ``details`` what the program left."""
+    name = function.name
     if isinstance(message, SizeMessage):
-        if message.text:
-            return message.error(f"{name}: {message.text.format(*details)}{where(message.node)}")
-        operands = "; ".join(describe(t) for t in message.operands)
-        label = message.node.name or message.node.op.name
-        return ShapeError(
-            f"{name}: {label}{where(message.node)}: sizes on axis {message.axis} do not agree: {details[0]} and "
-            f"{details[1]}; operands: {operands}. An axis of size 1 broadcasts only where its size is known to be 1 "
-            "when the function is built."
-        )
-    if isinstance(message, BaseException):
-        return type(message)(f"{name}: {message}")
+        return _size_failure(name, message, details)
+    if isinstance(message, IndexMessage):
+        return _index_failure(function, spec, message, details[0])
     return InternalError(f"{name}: failed with {message!r}, {details}")
+
+
+def _size_failure(name: str, message: SizeMessage, details: tuple[int, int, int, int]) -> BaseException:
+    if message.text:
+        text = message.text
+        for position, value in enumerate(details):
+            text = text.replace(f"{{{position}}}", str(value))
+        return message.error(f"{name}: {text}{where(message.node)}")
+    operands = "; ".join(describe(t) for t in message.operands)
+    label = message.node.name or message.node.op.name
+    return ShapeError(
+        f"{name}: {label}{where(message.node)}: sizes on axis {message.axis} do not agree: {details[0]} and "
+        f"{details[1]}; operands: {operands}. An axis of size 1 broadcasts only where its size is known to "
+        "be 1 when the function is built."
+    )
+
+
+def _index_failure(function: "Function", spec: CallSpec, message: IndexMessage, frame: int) -> BaseException:
+    """The reference computes the index again, from the arguments of the call, to find the wrong value."""
+    inputs, cells = arrays_of(spec, frame)
+    known = {i.variable: array for i, array in zip(function.inputs, inputs, strict=True)}
+    known |= dict(zip(function.get_shared(), cells, strict=False))
+    evaluation = Evaluation(known)
+    index = evaluation.value(message.index)
+    size = evaluation.size(message.tensor.dims[message.axis])
+    assert size is not None
+    bad = (index < -size) | (index >= size)
+    if not bad.any():
+        return InternalError(
+            f"{function.name}: no index of {describe(message.index)} is out of range, but one was reported"
+        )
+    value = int(index[bad][0])
+    label = message.index.name or message.index.op.name
+    return OutOfRangeError(
+        f"{function.name}: index {value} ({label}{where(message.index)}) is out of range on axis "
+        f"{message.axis}, of size {size}: {describe(message.tensor)}"
+    )

@@ -450,19 +450,14 @@ class TensorMethods(_Operators):
 
         return owner(self)  # type: ignore[arg-type]
 
-    def eval(self, inputs_to_values: Mapping["Tensor", Any] | None = None) -> Any:
-        """Compile and compute it now, from the values of the inputs it depends on.
+    def eval(self, inputs_to_values: Mapping[Any, Any] | None = None) -> Any:
+        """Its value now, for values of the inputs it depends on: ``y.eval({x: 2})``, or by name ``y.eval({"x": 2})``.
 
-        Compiled once for the same inputs; call ``symtensor.function`` for anything that is called often.
+        What is compiled for it is kept for the next time. ``symtensor.function`` is for anything called often.
         """
-        from .functions import function
+        from .functions import evaluated
 
-        given = dict(inputs_to_values or {})
-        compiled = self.__dict__.setdefault("_compiled", {})
-        inputs = tuple(given)
-        if inputs not in compiled:
-            compiled[inputs] = function(list(inputs), self)
-        return compiled[inputs](*given.values())
+        return evaluated(self, inputs_to_values or {})  # type: ignore[arg-type]
 
     def clone(self, name: str | None = None) -> "Tensor":
         """A new input variable of this type; constants and shared variables are themselves."""

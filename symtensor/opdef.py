@@ -45,6 +45,15 @@ class Guard(NamedTuple):
     error: type[Exception] = ShapeError
 
 
+@dataclass(frozen=True, slots=True)
+class IndexMessage:
+    """Why an index that comes from data is refused: ``index`` points outside of ``axis`` of ``tensor``."""
+
+    tensor: Tensor
+    axis: int
+    index: Tensor
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class OpDef:
     """One operation on tensors.
@@ -314,7 +323,8 @@ def _as(value: TensorLike, element: DType) -> Tensor:
 
 
 __all__ = [
-    "CONSTANT", "INPUT", "OPS", "SHARED", "At", "Domain", "Gradients", "Guard", "Index", "Inferred",
+    "CONSTANT", "INPUT", "OPS", "SHARED", "At", "Domain", "Gradients", "Guard", "Index",
+    "IndexMessage", "Inferred",
     "OpDef", "aligned", "broadcast_dims", "describe", "dim_of", "elementwise", "op_named", "promoted",
     "pull_elementwise", "where",
 ]  # fmt: skip

@@ -7,9 +7,10 @@ nodes are interned.
 """
 
 from collections.abc import Sequence
+from dataclasses import fields
 from functools import lru_cache
 from types import CodeType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from symtensor_codegen.errors import UserError
 
@@ -18,6 +19,9 @@ from .graph import Constant, Tensor, ancestors, constant, no_recording, variable
 from .opdef import INPUT, OpDef
 from .shared_variables import SharedVariable, shared
 from .types import TensorType
+
+if TYPE_CHECKING:
+    from .compiled_function import Function
 
 
 class PickleError(UserError, ValueError):
@@ -94,6 +98,25 @@ def unflatten(leaves: Sequence[Tensor], steps: Sequence[Step], outputs: Sequence
             _restore(node, site, side_data)
             nodes.append(node)
     return [nodes[k] for k in outputs]
+
+
+def reduce_function(function: "Function") -> Any:
+    """What ``Function.__reduce__`` returns: what it computes, to be compiled again."""
+    made = function.definition
+    keys = [key for key, _ in made.updates]
+    state = {f.name: getattr(made, f.name) for f in fields(made) if f.name not in ("outputs", "updates")}
+    return _load_function, (*flatten(made.expressions), keys, {**state, "name": function.name})
+
+
+def _load_function(
+    leaves: Sequence[Tensor], steps: Sequence[Step], outputs: Sequence[int], keys: Sequence[SharedVariable], state: Any
+) -> Any:
+    from .compiled_function import Definition, function_of
+
+    expressions = unflatten(leaves, steps, outputs)
+    count = len(expressions) - len(keys)
+    updates = tuple(zip(keys, expressions[count:], strict=True))
+    return function_of(Definition(outputs=tuple(expressions[:count]), updates=updates, **state))
 
 
 def _load_one(leaves: Sequence[Tensor], steps: Sequence[Step], outputs: Sequence[int]) -> Tensor:

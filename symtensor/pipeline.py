@@ -1,11 +1,12 @@
 """The whole compiler on one screen: from a user's expressions to a native program."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Any
 
 from symtensor_codegen.errors import InternalError
+from symtensor_codegen.program import with_counters
 
 from .graph import Tensor
 from .lower.plan import Plan, Result, plan
@@ -87,14 +88,20 @@ def compile_graph(
     cells: Sequence[Tensor],
     results: Sequence[Result],
     passes: Sequence[Pass],
+    profile: bool = False,
 ) -> Compilation:
-    """Compile the results, expressions over ``inputs`` and the shared variables ``cells``, to native code."""
+    """Compile the results, expressions over ``inputs`` and the shared variables ``cells``, to native code.
+
+    ``profile``: the program counts the time of every step, in one more cell after the constants.
+    """
     from symtensor_codegen.llvm.backend import compile_program
 
     start = perf_counter()
     stages = rewritten([r.node for r in results], passes)
     middle = perf_counter()
     made = plan(name, inputs, cells, [Result(n, r.cell) for n, r in zip(stages[-1].outputs, results, strict=True)])
+    if profile:
+        made = replace(made, program=with_counters(made.program))
     lowered = perf_counter()
     native = compile_program(made.program)
     end = perf_counter()

@@ -1,6 +1,7 @@
 """What the compiler did, as text: ``f.explain()`` and ``f.memory``."""
 
 from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from symtensor_codegen.program import Allocate, AllocateOutput, Gemm, Launch, Place, Reserve
@@ -13,16 +14,44 @@ if TYPE_CHECKING:
     from .pipeline import Compilation
 
 
-def table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Rows under a header, in columns; numbers are aligned at the right."""
     widths = [max(len(row[k]) for row in [header, *rows]) for k in range(len(header))]
     lines = []
     for row in [header, tuple("-" * w for w in widths), *rows]:
         cells = [
-            cell.rjust(w) if cell[:1].isdigit() else cell.ljust(w) for cell, w in zip(row, widths, strict=True)
+            cell.rjust(w) if cell[:1].isdigit() else cell.ljust(w)
+            for cell, w in zip(row, widths, strict=True)
         ]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
+
+
+class Stages(Mapping[str, str]):
+    """The graph after each pass, as text made when it is asked for; printed, it lists the passes."""
+
+    def __init__(self, compilation: "Compilation") -> None:
+        self._stages = {stage.name: stage for stage in compilation.stages}
+
+    def __getitem__(self, name: str) -> str:
+        from .printing import debugprint
+
+        if name not in self._stages:
+            raise KeyError(f"there is no stage {name!r}; the stages are {', '.join(self._stages)}")
+        return str(debugprint(list(self._stages[name].outputs), file="str"))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._stages)
+
+    def __len__(self) -> int:
+        return len(self._stages)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._stages
+
+    def __repr__(self) -> str:
+        counts = [f"{name} ({len(ancestors(stage.outputs))} nodes)" for name, stage in self._stages.items()]
+        return f"<stages: {', '.join(counts)}>"
 
 
 def explanation(compilation: "Compilation") -> str:
@@ -30,7 +59,9 @@ def explanation(compilation: "Compilation") -> str:
     rows: list[tuple[str, ...]] = []
     for stage in compilation.stages:
         fired = Counter(firing.rule for firing in stage.log)
-        told = ", ".join(f"{rule} x{n}" if n > 1 else rule for rule, n in fired.most_common()) or "(unchanged)"
+        told = (
+            ", ".join(f"{rule} x{n}" if n > 1 else rule for rule, n in fired.most_common()) or "(unchanged)"
+        )
         if stage.name == "graph":
             told = "as written, with gradients"
         rows.append((stage.name, str(len(ancestors(stage.outputs))), f"{stage.milliseconds:.2f}", told))
@@ -43,7 +74,8 @@ def explanation(compilation: "Compilation") -> str:
     rows.append(("native", str(len(launches)), f"{times['native']:.2f}",
                  f"{native.compiled} kernels compiled, {native.hits} from the cache"))  # fmt: skip
     kernels = [
-        (s.kernel.name, scalar_text(s.extent), ", ".join(b.name for b in s.buffers), s.kernel.note) for s in launches
+        (s.kernel.name, scalar_text(s.extent), ", ".join(b.name for b in s.buffers), s.kernel.note)
+        for s in launches
     ]
     text = table(("pass", "nodes", "ms", "what happened"), rows)
     if kernels:
@@ -52,7 +84,7 @@ def explanation(compilation: "Compilation") -> str:
 
 
 def memory(compilation: "Compilation") -> str:
-    """The buffers of one call: outputs, places in the arena (reused where lifetimes allow), and updates in place."""
+    """The buffers of one call: outputs, places in the arena (reused where lifetimes allow), updates."""
     program = compilation.plan.program
     rows: list[tuple[str, ...]] = []
     arena = "0"

@@ -1,7 +1,8 @@
 """User settings: ``symtensor.config``.
 
-Settings are read once from the environment variable ``SYMTENSOR_FLAGS`` (``name=value`` pairs separated by commas,
-as ``THEANO_FLAGS``), can be assigned at run time, and can be changed for a while with ``config.change``.
+Settings are read once from the environment variable ``SYMTENSOR_FLAGS`` (``name=value`` pairs separated by
+commas, as ``THEANO_FLAGS``), can be assigned at run time, and can be changed for a while with
+``config.change``.
 """
 
 import os
@@ -21,36 +22,53 @@ class _Setting:
 
     __slots__ = ("choices", "default", "doc", "read")
 
-    def __init__(self, default: Any, doc: str, choices: tuple[Any, ...] = (), read: Callable[[str], Any] = str) -> None:
+    def __init__(
+        self, default: Any, doc: str, choices: tuple[Any, ...] = (), read: Callable[[str], Any] = str
+    ) -> None:
         self.default, self.doc, self.choices, self.read = default, doc, choices, read
 
 
-def _boolean(text: str) -> bool:
-    if text.lower() in ("true", "1", "yes"):
-        return True
-    if text.lower() in ("false", "0", "no"):
-        return False
-    raise ValueError(text)
+def _boolean(text: str) -> Any:
+    return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}.get(
+        text.lower(), text
+    )
 
 
 MODES = ("fast_run", "fast_compile", "debug", "nan_guard", "reference")
+MODE_NAMES = {name: name for name in MODES} | {
+    "mode": "fast_run", "debugmode": "debug", "debug_mode": "debug", "nanguardmode": "nan_guard"
+}  # fmt: skip
+"""Modes by name in lower case, Theano's names included."""
+
+
+def _mode(text: str) -> str:
+    return MODE_NAMES.get(text.lower(), text)
+
 
 SETTINGS = {
     "floatX": _Setting(
-        "float64", "Element type of variables made without one (T.matrix, T.zeros ...).", ("float16", "float32", "float64")
+        "float64",
+        "Element type of variables made without one (T.matrix, T.zeros ...).",
+        ("float16", "float32", "float64"),
     ),
     "cast_policy": _Setting(
         "numpy", "Number promotion: NumPy 2 with weak Python scalars, or Theano's rules.", ("numpy", "theano")
     ),
-    "mode": _Setting("fast_run", "Default mode of function().", MODES),
+    "mode": _Setting("fast_run", "Default mode of function().", MODES, _mode),
     "device": _Setting("cpu", "Where compiled functions run.", ("cpu",)),
     "compute_test_value": _Setting(
-        "off", "Compute x.tag.test_value of expressions while they are built.", ("off", "ignore", "warn", "raise")
+        "off",
+        "Compute x.tag.test_value of expressions while they are built.",
+        ("off", "ignore", "warn", "raise"),
     ),
-    "on_unused_input": _Setting("raise", "What function() does about inputs no output needs.", ("raise", "warn", "ignore")),
+    "on_unused_input": _Setting(
+        "raise", "What function() does about inputs no output needs.", ("raise", "warn", "ignore")
+    ),
     "exception_verbosity": _Setting("low", "How much an error message shows.", ("low", "high")),
     "profile": _Setting(False, "Profile every compiled function.", (False, True), _boolean),
-    "fast_math": _Setting(False, "Allow rewrites that are not exact in IEEE arithmetic.", (False, True), _boolean),
+    "fast_math": _Setting(
+        False, "Allow rewrites that are not exact in IEEE arithmetic.", (False, True), _boolean
+    ),
 }
 
 
@@ -63,12 +81,13 @@ class Config:
         for flag in filter(None, (part.strip() for part in flags.split(","))):
             name, _, text = flag.partition("=")
             if name not in SETTINGS:
-                raise ConfigError(f"SYMTENSOR_FLAGS: there is no setting {name!r}; there are {', '.join(SETTINGS)}")
+                raise ConfigError(
+                    f"SYMTENSOR_FLAGS: there is no setting {name!r}; there are {', '.join(SETTINGS)}"
+                )
             try:
-                value = SETTINGS[name].read(text)
-            except ValueError as error:
-                raise ConfigError(f"SYMTENSOR_FLAGS: {name} does not take {text!r}") from error
-            setattr(self, name, value)
+                setattr(self, name, text)
+            except ConfigError as error:
+                raise ConfigError(f"SYMTENSOR_FLAGS: {error}") from None
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(f"config has no setting {name!r}; there are {', '.join(SETTINGS)}")
@@ -77,6 +96,8 @@ class Config:
         setting = SETTINGS.get(name)
         if setting is None:
             raise AttributeError(f"config has no setting {name!r}; there are {', '.join(SETTINGS)}")
+        if isinstance(value, str):
+            value = setting.read(value)
         if setting.choices and value not in setting.choices:
             raise ConfigError(f"config.{name} takes {' or '.join(map(repr, setting.choices))}, not {value!r}")
         object.__setattr__(self, name, value)

@@ -18,23 +18,23 @@ from .types import TensorType, tensor_type
 class SharedVariable(Tensor):
     """A variable with a value that functions read, and change by ``updates``.
 
-    The value may change its sizes (not its rank or element type), so a shared array has no static sizes unless it
-    is given some (``broadcastable`` or ``shape``).
+    The value may change its sizes (not its rank or element type), so a shared array has no static sizes
+    unless it is given some (``broadcastable`` or ``shape``).
     """
 
     cell: Cell
     default_update: Tensor | None
 
     def get_value(self, borrow: bool = False, return_internal_type: bool = False) -> npt.NDArray[Any]:
-        """The current value: a copy, or with ``borrow`` the array itself, which later calls may write into."""
+        """The current value: a copy, or with ``borrow`` the array itself, which later calls may change."""
         array = self.cell.get()
         return array if borrow else array.copy()
 
     def set_value(self, value: Any, borrow: bool = False) -> None:
         """Replace the value.
 
-        It is converted to the variable's element type if nothing is lost by that; with ``borrow`` an array that
-        fits as it is becomes the variable's own memory.
+        It is converted to the variable's element type if nothing is lost by that; with ``borrow`` an array
+        that fits as it is becomes the variable's own memory.
 
         Raises:
             DTypeError: the value cannot be converted without loss.
@@ -112,7 +112,7 @@ def shared(
 
 
 def accepted(value: Any, kind: TensorType, what: str, borrow: bool = False) -> npt.NDArray[Any]:
-    """``value`` as an array that fits a type exactly: C order, native byte order, own memory unless ``borrow``.
+    """``value`` as an array that fits a type: C order, native byte order, own memory unless ``borrow``.
 
     Raises:
         DTypeError: converting would lose something.
@@ -124,14 +124,15 @@ def accepted(value: Any, kind: TensorType, what: str, borrow: bool = False) -> n
             raise ShapeError(f"{what}: axis {axis} must have size {size}, got shape {array.shape}")
     if borrow and array is value:
         return array
-    return np.array(array, order="C", copy=array is value or np.shares_memory(array, np.asarray(value)))
+    own: npt.NDArray[Any] = array.copy() if np.shares_memory(array, np.asarray(value)) else array
+    return own
 
 
 def converted(value: Any, kind: TensorType, what: str, downcast: bool | None = False) -> npt.NDArray[Any]:
     """``value`` as an exact, C-contiguous ndarray of a type's element type and rank.
 
-    Arrays are converted only where every value of their type fits (``downcast=True`` allows any conversion between
-    numbers); lists and Python numbers where this value fits, and Python floats also into floatX.
+    Arrays are converted only where every value of their type fits (``downcast=True`` allows any conversion
+    between numbers); lists and Python numbers where this value fits, and Python floats also into floatX.
     """
     wanted = kind.element.numpy
     if isinstance(value, Tensor):
@@ -140,7 +141,9 @@ def converted(value: Any, kind: TensorType, what: str, downcast: bool | None = F
     if array.dtype.kind not in "biufc":
         raise DTypeError(f"{what}: {value!r} is not numeric (NumPy gives it dtype {array.dtype})")
     if array.ndim != kind.ndim:
-        raise ShapeError(f"{what}: expected {kind.ndim} dimensions ({kind}), got {array.ndim} (shape {array.shape})")
+        raise ShapeError(
+            f"{what}: expected {kind.ndim} dimensions ({kind}), got {array.ndim} (shape {array.shape})"
+        )
     if array.dtype != wanted:
         if not _may_convert(value, array, wanted, downcast):
             hint = "" if downcast else "; convert it, or pass allow_input_downcast=True to function()"
@@ -152,8 +155,7 @@ def converted(value: Any, kind: TensorType, what: str, downcast: bool | None = F
 def _may_convert(value: Any, array: npt.NDArray[Any], wanted: np.dtype[Any], downcast: bool | None) -> bool:
     if downcast:
         return wanted.kind == "c" or array.dtype.kind != "c"
-    if np.can_cast(array.dtype, wanted, "safe") and not (array.dtype.kind in "iu" and wanted.kind == "f" and
-                                                         array.dtype.itemsize >= wanted.itemsize):  # fmt: skip
+    if np.can_cast(array.dtype, wanted, "safe"):
         return True
     if isinstance(value, (np.ndarray, np.generic)):
         return False
@@ -162,4 +164,8 @@ def _may_convert(value: Any, array: npt.NDArray[Any], wanted: np.dtype[Any], dow
     if isinstance(value, float) and wanted == np.dtype(config.floatX):
         return True
     with np.errstate(all="ignore"):
-        return bool(np.array_equal(array.astype(wanted).astype(array.dtype), array, equal_nan=array.dtype.kind in "fc"))
+        return bool(
+            np.array_equal(
+                array.astype(wanted).astype(array.dtype), array, equal_nan=array.dtype.kind in "fc"
+            )
+        )

@@ -6,9 +6,10 @@ dimension of an input (``program.inputs[k].dims[axis]``), and from a ``Read`` st
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Union
 
+from . import dtypes
 from .loops import Kernel
 from .scalar import Buffer, Dim, Scalar
 
@@ -130,7 +131,11 @@ class Output:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Program:
-    """Steps from the buffers of ``inputs`` (arguments) and ``cells`` (shared variables) to those of ``outputs``."""
+    """Steps from the buffers of ``inputs`` (arguments) and ``cells`` (shared variables) to those of ``outputs``.
+
+    ``counters``, one of the cells, makes the program measure itself: for each of ``timed_steps``, and at the end for
+    all of them, it adds to ``COUNTERS`` int64 words there: calls, ticks of ``clock``, iterations and bytes.
+    """
 
     name: str
     inputs: tuple[Buffer, ...]
@@ -138,9 +143,24 @@ class Program:
     outputs: tuple[Output, ...]
     steps: tuple[Step, ...]
     messages: tuple[object, ...] = field(default=())  # every failure; a call's status is 1 + the position in here
+    counters: Buffer | None = None
 
     def kernels(self) -> Iterator[Kernel]:
         """The kernels launched, in order, with repetitions."""
         for step in self.steps:
             if isinstance(step, Launch):
                 yield step.kernel
+
+    @property
+    def timed_steps(self) -> tuple[Launch | Gemm, ...]:
+        """The steps that a profile has a row for."""
+        return tuple(step for step in self.steps if isinstance(step, (Launch, Gemm)))
+
+
+COUNTERS = 4  # words a row of a program's counters
+
+
+def with_counters(program: Program) -> Program:
+    """The program with one more cell, last, for its counters."""
+    counters = Buffer("counters", dtypes.int64, (COUNTERS * (len(program.timed_steps) + 1),))
+    return replace(program, cells=(*program.cells, counters), counters=counters)

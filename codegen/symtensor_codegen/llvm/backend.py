@@ -54,7 +54,7 @@ class CompiledProgram:
     compiled: int  # kernels compiled now
 
     def source(self, language: str) -> str:
-        """The generated code in a form: ``kernels``, ``program``, ``llvm`` or ``asm``."""
+        """The generated code in a form: ``loops``, ``program``, ``llvm`` or ``asm``."""
         return source(self.program, language)
 
 
@@ -140,15 +140,15 @@ def _load(code: bytes, symbols: Mapping[str, int], export: str) -> Any:
 def source(program: Program, language: str) -> str:
     """The code of a program as text.
 
-    ``kernels``: the loop nests; ``program``: the steps of the host; ``llvm``: LLVM IR of kernels and program; ``asm``:
+    ``loops``: the loop nests; ``program``: the steps of the host; ``llvm``: LLVM IR of kernels and program; ``asm``:
     assembly of the kernels.
     """
-    if language == "kernels":
+    if language == "loops":
         return "\n\n".join(kernel_text(k, canonical=False) for k in dict.fromkeys(program.kernels()))
     if language == "program":
         return program_text(program)
     if language not in ("llvm", "asm"):
-        raise UserError(f"source() takes 'kernels', 'program', 'llvm' or 'asm', not {language!r}")
+        raise UserError(f"source() takes 'loops', 'program', 'llvm' or 'asm', not {language!r}")
     from symtensor_codegen.llvm.emit_kernel import emit_kernel
     from symtensor_codegen.llvm.jit import assembly
     from symtensor_codegen.llvm.schedule import vectorise

@@ -5,6 +5,8 @@ The ABI that these records describe is in `symtensor_codegen.llvm.calling`.
 
 from __future__ import annotations
 
+import ctypes
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NamedTuple
@@ -99,6 +101,24 @@ def layout_of(spec: CallSpec) -> FrameLayout:
         [each.get().ndim for each in spec.cells],
         [each.ndim for each in spec.outputs],
     )
+
+
+def arrays_of(spec: CallSpec, frame: int) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
+    """The inputs and cells of a failing call, as arrays in its own memory; only valid inside `spec.fail`."""
+    layout = layout_of(spec)
+    words = (ctypes.c_int64 * layout.words).from_address(frame)
+
+    def array(dtype: np.dtype[Any], rank: int, at: int) -> NDArray[Any]:
+        shape = tuple(words[at + 1 : at + 1 + rank])
+        size = math.prod(shape) * dtype.itemsize
+        if size == 0:
+            return np.empty(shape, dtype)
+        memory = memoryview((ctypes.c_char * size).from_address(words[at])).cast("B")
+        return np.frombuffer(memory, dtype).reshape(shape)
+
+    inputs = [array(i.dtype, len(i.dims), at) for i, at in zip(spec.inputs, layout.inputs, strict=True)]
+    cells = [array(c.get().dtype, c.get().ndim, at) for c, at in zip(spec.cells, layout.cells, strict=True)]
+    return inputs, cells
 
 
 def check(spec: CallSpec) -> None:

@@ -1,7 +1,8 @@
 """Host programs to LLVM IR text: one native function ``i64 name(ptr frame, ptr call)``.
 
-The function is straight-line code: sizes, guards, memory, then kernels and library calls. A failure stores up to four
-values in the frame's details and returns 1 + the position of its message in ``program.messages``. Kernels and library
+The function is straight-line code: sizes, guards, memory, then kernels and library calls. A failure returns 1 + the
+position of its message in ``program.messages``; its details are the values of a guard, or for a failed kernel the
+address of the frame, from which the arguments can be looked at again (``calling.arrays_of``). Kernels and library
 routines are external symbols; ``st_output``, ``st_alloc`` and ``st_parallel_for`` belong to the run time (``calling``).
 """
 
@@ -10,11 +11,13 @@ from collections.abc import Sequence
 from symtensor_codegen import dtypes, scalar
 from symtensor_codegen.errors import BackendError, InternalError
 from symtensor_codegen.finish import storage
+from symtensor_codegen.llvm import clock
 from symtensor_codegen.llvm.calling import OUT_OF_MEMORY, frame_layout
 from symtensor_codegen.llvm.target import Target
 from symtensor_codegen.llvm.types import literal, typed
 from symtensor_codegen.llvm.values import Evaluator, Value
 from symtensor_codegen.program import (
+    COUNTERS,
     Allocate,
     AllocateOutput,
     Copy,
@@ -98,8 +101,16 @@ class _Emitter(Evaluator):
 
     def text(self, symbol: str) -> tuple[str, list[str]]:
         """The whole module."""
+        begin = self._ticks() if self.program.counters is not None else ""
+        row = 0
         for step in self.program.steps:
-            self._step(step)
+            if self.program.counters is not None and isinstance(step, (Launch, Gemm)):
+                self._timed(step, row)
+                row += 1
+            else:
+                self._step(step)
+        if self.program.counters is not None:
+            self._count(row, begin, 0, 0)
         body = "\n".join([*self.stack, *self.here.lines])
         declarations = "\n".join(f"declare {signature}" for signature in self.declared.values())
         text = f"{declarations}\n\ndefine i64 @{symbol}(ptr %frame, ptr %call) nounwind {{\nentry:\n{body}\n  ret i64 0\n}}\n"
@@ -130,10 +141,40 @@ class _Emitter(Evaluator):
             case _:
                 raise BackendError(f"the LLVM backend has no step {type(step).__name__}")
 
-    def _fail_unless(self, holds: str, status: str, values: Sequence[Dim] = ()) -> None:
+    # Profiles ---------------------------------------------------------------------------------------------------
+
+    def _ticks(self) -> str:
+        name = f"llvm.{clock.COUNTER}"
+        self._declare(name, f"i64 @{name}()")
+        return self.here.put(f"call i64 @{name}()")
+
+    def _timed(self, step: Launch | Gemm, row: int) -> None:
+        """A step between two looks at the clock."""
+        begin = self._ticks()
+        self._step(step)
+        if isinstance(step, Launch):
+            iterations, traffic = step.cost, step.traffic
+        else:
+            m, n, k, batch = (as_int(size) for size in (step.m, step.n, step.k, step.batch))
+            itemsize = step.out.buffer.dtype.itemsize
+            iterations = scalar.as_dim(m * n * k * batch)
+            traffic = scalar.as_dim((m * n + m * k + k * n) * batch * itemsize)
+        self._count(row, begin, iterations, traffic)
+
+    def _count(self, row: int, begin: str, iterations: Dim, traffic: Dim) -> None:
+        """Add one call to a row of the counters; atomic, because several threads may call the program."""
+        assert self.program.counters is not None
+        elapsed = self.here.put(f"sub i64 {self._ticks()}, {begin}")
+        base = self.pointer(self.program.counters)
+        for word, amount in enumerate(("1", elapsed, self.size(iterations), self.size(traffic))):
+            place = self.here.put(f"getelementptr inbounds i64, ptr {base}, i64 {row * COUNTERS + word}")
+            self.here.do(f"atomicrmw add ptr {place}, i64 {amount} monotonic, align 8")
+
+    def _fail_unless(self, holds: str, status: str, values: Sequence[Dim] = (), frame: bool = False) -> None:
+        """Return ``status`` unless ``holds``; the details are ``values``, or the address of the frame."""
         if holds == "true":
             return
-        shown = [self.size(v) for v in values[:4]]
+        shown = [self.here.put("ptrtoint ptr %frame to i64")] if frame else [self.size(v) for v in values[:4]]
         self.blocks += 1
         bad, good = f"fail{self.blocks}", f"go{self.blocks}"
         self.here.jump(f"br i1 {holds}, label %{good}, label %{bad}", bad)
@@ -203,7 +244,7 @@ class _Emitter(Evaluator):
             for position, message in enumerate(step.messages):
                 hit = self.here.put(f"icmp eq i64 {status}, {position + 1}")
                 code = self.here.put(f"select i1 {hit}, i64 {self.status[message]}, i64 {code}")
-            self._fail_unless(self.here.put(f"icmp eq i64 {status}, 0"), code)
+            self._fail_unless(self.here.put(f"icmp eq i64 {status}, 0"), code, frame=True)
 
     def _parallel(self, name: str, args: str, extent: str, grain: Dim, number: int) -> str:
         """Run on several threads where there is work for two; the call itself is cheaper for less."""

@@ -1,0 +1,184 @@
+"""Functions that are slower and tell more: the modes ``reference``, ``nan_guard`` and ``debug``.
+
+All of them compute outputs and new values first, check them, and only then change shared variables. They run
+one at a time.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from threading import RLock
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from symtensor_codegen.llvm.calling import make_callable
+
+from .comparison import Comparison, MismatchError, noise_of
+from .compiled_function import Function, arrays_copied
+from .failures import NotFiniteError
+from .graph import Constant, Tensor, ancestors
+from .lower.plan import Result
+from .opdef import describe
+from .reference import Evaluation, evaluate
+
+Array = npt.NDArray[Any]
+BIG = 1e10  # beyond this ``NanGuardMode(big_is_error=True)`` refuses a number, as Theano does
+
+_LOCK = RLock()
+
+
+class _CheckedFunction(Function):
+    """A function whose calls run in Python: compute, check, then commit."""
+
+    def __call__(self, *args: Any, **named: Any) -> Any:
+        """Outputs for these arguments; the updates are applied last."""
+        arrays = self._arguments(*args, **named)
+        with _LOCK:
+            values = self._values(arrays)
+            count = len(self.outputs)
+            for (variable, _), value in zip(self.updates, values[count:], strict=True):
+                variable.cell.set(value)
+        results = values[:count]
+        kind = self.definition.kind
+        if kind == "dict":
+            return self._keyed(results)
+        return results[0] if kind == "single" else results
+
+    def _values(self, arrays: Sequence[Array]) -> list[Array]:
+        """Outputs and new values, checked, in memory of their own."""
+        raise NotImplementedError
+
+    def _leaves(self, arrays: Sequence[Array]) -> dict[Tensor, Array]:
+        """The values of inputs and shared variables."""
+        known = {i.variable: array for i, array in zip(self.inputs, arrays, strict=True)}
+        return known | {cell: cell.cell.get() for cell in self._cells}
+
+    def _native(self, nodes: Sequence[Tensor]) -> Callable[..., list[Array]]:
+        """A native function that returns the values of these expressions as they are written."""
+        done = self._compiled_to([Result(node) for node in nodes], ())
+        made: Callable[..., list[Array]] = make_callable(self._specification(done))
+        return made
+
+    def _rewritten(self) -> tuple[Tensor, ...]:
+        return self.compilation.stages[-1].outputs
+
+
+class ReferenceFunction(_CheckedFunction):
+    """Mode ``reference``: NumPy, operation by operation."""
+
+    def _prepare(self) -> None:
+        self._expressions = self.definition.expressions
+
+    def _values(self, arrays: Sequence[Array]) -> list[Array]:
+        return arrays_copied(evaluate(self._expressions, self._leaves(arrays)))
+
+
+class NanGuardFunction(_CheckedFunction):
+    """Mode ``nan_guard``: every value of the rewritten graph is looked at."""
+
+    def _prepare(self) -> None:
+        made = self.definition
+        self._compilation = self._compiled_to([Result(o) for o in made.expressions], made.passes)
+        self._nodes = _operations(self._rewritten())
+        self._run = self._native([*self._nodes, *self._rewritten()])
+
+    def _values(self, arrays: Sequence[Array]) -> list[Array]:
+        for leaf, array in self._leaves(arrays).items():
+            self._check(leaf, array)
+        values = self._run(*arrays)
+        found = dict(zip(self._nodes, values, strict=False))
+        for node in self._nodes:
+            self._check(node, found[node])
+        return values[len(self._nodes) :]
+
+    def _check(self, node: Tensor, array: Array) -> None:
+        if array.dtype.kind not in "fc":
+            return
+        mode = self.definition.mode
+        kinds = []
+        with np.errstate(all="ignore"):
+            kinds.append(("NaN", mode.nan, np.isnan(array)))
+            kinds.append(("infinity", mode.inf, np.isinf(array)))
+            kinds.append((f"numbers beyond {BIG:.0e}", mode.big, np.isfinite(array) & (np.abs(array) > BIG)))
+        for what, refused, bad in kinds:
+            if refused and bad.any():
+                first = tuple(int(i) for i in np.argwhere(bad)[0])
+                operands = "; ".join(describe(i) for i in node.inputs)
+                computed = f", computed by {node.op.name} from {operands}" if operands else ""
+                place = f", first at {first}" if array.ndim else ""
+                raise NotFiniteError(
+                    f"{self.name}: {what} in {describe(node)}{computed}: "
+                    f"{np.count_nonzero(bad)} of {array.size} elements{place}; no shared variable was changed"
+                )
+
+
+class DebugFunction(_CheckedFunction):
+    """Mode ``debug``: the values that native code gives, at every stage, against the reference.
+
+    Each operation of the user's graph and of the rewritten graph is computed by native code and by the
+    reference from the same operands. The fused program is compared with both graphs as a whole; from the
+    user's graph it may differ where rounding alone could explain it, or where that graph overflows.
+    """
+
+    def _prepare(self) -> None:
+        made = self.definition
+        written = made.expressions
+        self._compilation = self._compiled_to([Result(o) for o in written], made.passes)
+        rewritten = self._rewritten()
+        self._fused = make_callable(self._specification(self._compilation))
+        self._graphs = [("as written", written, _operations(written), True)]
+        if tuple(written) != rewritten:
+            self._graphs.append(("after rewriting", list(rewritten), _operations(rewritten), False))
+        self._single = [self._native(nodes) for _, _, nodes, _ in self._graphs]
+
+    def _values(self, arrays: Sequence[Array]) -> list[Array]:
+        leaves = self._leaves(arrays)
+        fused: list[Array] = self._fused(*arrays)
+        for (stage, outputs, nodes, unstable), run in zip(self._graphs, self._single, strict=True):
+            evaluation = Evaluation(leaves)
+            for node, value in zip(nodes, run(*arrays), strict=True):
+                self._compare_one(node, value, evaluation, stage)
+            self._compare_fused(outputs, fused, leaves, stage, unstable)
+        return fused
+
+    def _compare_one(self, node: Tensor, got: Array, evaluation: Evaluation, stage: str) -> None:
+        """One operation on the operands that native code gave."""
+        want = evaluation.value(node)
+        operands = {i: evaluation.values[i] for i in node.inputs}
+        noise = None if node.op.is_elementwise else noise_of([node], operands)[0]
+        self._raise_unless(Comparison(got, want, node.op.tolerance, noise), node, stage, node.op.name)
+        evaluation.values[node] = got  # the operand of what comes next
+
+    def _compare_fused(
+        self,
+        outputs: Sequence[Tensor],
+        fused: Sequence[Array],
+        leaves: Mapping[Tensor, Array],
+        stage: str,
+        unstable: bool,
+    ) -> None:
+        noises = noise_of(outputs, leaves)
+        for node, got, want, noise in zip(outputs, fused, evaluate(outputs, leaves), noises, strict=True):
+            comparison = Comparison(got, want, node.op.tolerance, noise, may_overflow=unstable)
+            self._raise_unless(comparison, node, stage, "the fused program")
+
+    def _raise_unless(self, comparison: Comparison, node: Tensor, stage: str, what: str) -> None:
+        fault = comparison.fault()
+        if fault is not None:
+            raise MismatchError(
+                f"{self.name}: compiled code and reference differ for {describe(node)}, in the graph "
+                f"{stage}, computed by {what}: {fault}; no shared variable was changed. This is an error of the "
+                "compiler: please report it"
+            )
+
+
+def _operations(outputs: Sequence[Tensor]) -> list[Tensor]:
+    """What the outputs are computed by, inputs first; and those outputs that are constants."""
+    return [n for n in ancestors(outputs) if n.inputs or (n in outputs and isinstance(n, Constant))]
+
+
+CLASSES: dict[str, type[_CheckedFunction]] = {
+    "reference": ReferenceFunction,
+    "nan_guard": NanGuardFunction,
+    "debug": DebugFunction,
+}
