@@ -168,6 +168,29 @@ CASES = (
 )
 
 
+HEAD = """# Accuracy of mathematical functions
+
+Written by `python -m mathlib_tools.accuracy` (in `codegen/`): the greatest error found against mpmath on
+{count} arguments of every size, in units in the last place (ulp), beside the bound that the tests enforce; and the
+time of one element in a vectorised loop over arrays that fit the cache, on the machine where this table was
+made. float16 is computed in float32 and rounded once.
+
+| function | float32 ulp | bound | ns | float64 ulp | bound | ns |
+|---|---|---|---|---|---|---|"""
+
+TAIL = """
+`sin`, `cos` and `tan` hold their bounds for every argument, however large. Errors of `logaddexp` and
+`logaddexp2` are relative to the larger of the result and the arguments: the sum may cancel.
+
+Exact for all arguments: `fmod`, `mod`, `nextafter`, `ldexp` (one rounding), `gcd`, `pow` of integers (modulo
+the width; a negative exponent gives the quotient rounded toward zero), and `floordiv` as long as the quotient
+is below two to the power of the stored mantissa bits (NumPy's own result is then sometimes one too low);
+beyond, `floordiv` takes NumPy's steps.
+
+NaN, infinities, signed zeros, subnormal numbers, overflow and underflow give C99's results.
+"""
+
+
 def errors(case: Case, kind: str, arguments: tuple[Array, ...], results: Array) -> Array:
     """The errors of results in units in the last place of the exact value.
 
@@ -212,17 +235,7 @@ def _speed(case: Case, kind: str) -> float:
 
 def main(count: int = 20_000) -> None:
     """Measure every function and write the document."""
-    lines = [
-        "# Accuracy of mathematical functions",
-        "",
-        "Written by `python -m mathlib_tools.accuracy` (in `codegen/`): the greatest error found against mpmath on",
-        f"{count:,} arguments of every size, in units in the last place (ulp), beside the bound that the tests enforce;",
-        "and the time of one element in a vectorised loop over arrays in the first cache, on the machine where this",
-        "table was made. float16 is computed in float32 and rounded once.",
-        "",
-        "| function | float32 ulp | bound | ns | float64 ulp | bound | ns |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    lines = [HEAD.format(count=f"{count:,}")]
     for case in CASES:
         row = [f"`{case.name}`"]
         for kind in ("float32", "float64"):
@@ -230,19 +243,7 @@ def main(count: int = 20_000) -> None:
             row += [f"{worst:.2f}", f"{case.bound(kind):g}", f"{_speed(case, kind):.2f}"]
         sys.stderr.write(" | ".join(row) + "\n")
         lines.append(f"| {' | '.join(row)} |")
-    lines += [
-        "",
-        "`sin`, `cos` and `tan` hold their bounds for every argument, however large. Errors of `logaddexp` and",
-        "`logaddexp2` are relative to the larger of the result and the arguments: the sum may cancel.",
-        "",
-        "Exact for all arguments: `fmod`, `mod`, `nextafter`, `ldexp` (one rounding), `gcd`, `pow` of integers",
-        "(modulo the width), and `floordiv` as long as the quotient is below two to the power of the precision",
-        "(NumPy's own result is then sometimes one too low); beyond, `floordiv` takes NumPy's steps.",
-        "",
-        "NaN, infinities, signed zeros, subnormal numbers, overflow and underflow give C99's results.",
-        "",
-    ]
-    DOCUMENT.write_text("\n".join(lines))
+    DOCUMENT.write_text("\n".join([*lines, TAIL]))
 
 
 if __name__ == "__main__":

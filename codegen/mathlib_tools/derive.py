@@ -52,15 +52,53 @@ def log_series(z: mp.mpf) -> mp.mpf:
     return (mp.log((1 + s) / (1 - s)) - 2 * s) / s**3
 
 
+def exponential(base: mp.mpf, relative_to: Callable[[mp.mpf], mp.mpf]) -> Table:
+    """``(base^r - 1 - r log(base)) / r^2`` where ``|r log(base)|`` is at most half of ln 2."""
+    unit = mp.log(base)
+    bound = mp.log(2) / 2 / unit * mp.mpf("1.001")
+    return fitted(
+        lambda r: (mp.expm1(r * unit) - r * unit) / r**2,
+        lambda r: r**2 / abs(relative_to(r * unit)),
+        -bound,
+        bound,
+        {23: 5, 52: 10},
+    )
+
+
+def odd(function: Callable[[mp.mpf], mp.mpf], bound: mp.mpf, terms: dict[int, int]) -> Table:
+    """``(function(t) - t) / t^3`` in ``t^2`` for ``|t| <= bound``, the error relative to the function."""
+
+    def rest(z: mp.mpf) -> mp.mpf:
+        t = mp.sqrt(z)
+        return (function(t) / t - 1) / z
+
+    def weight(z: mp.mpf) -> mp.mpf:
+        return z * mp.sqrt(z) / function(mp.sqrt(z))
+
+    return fitted(rest, weight, mp.mpf(0), (bound * mp.mpf("1.001")) ** 2, terms)
+
+
+def cosine() -> Table:
+    """``(cos(r) - 1 + r^2 / 2) / r^4`` in ``r^2`` for ``|r| <= pi / 4``."""
+
+    def rest(z: mp.mpf) -> mp.mpf:
+        return (mp.cos(mp.sqrt(z)) - 1 + z / 2) / z**2
+
+    def weight(z: mp.mpf) -> mp.mpf:
+        return z * z / mp.cos(mp.sqrt(z))
+
+    return fitted(rest, weight, mp.mpf(0), (mp.pi / 4 * mp.mpf("1.001")) ** 2, {23: 3, 52: 6})
+
+
 def erf_exponent(mantissa: int, one: float, count: int) -> tuple[float, ...]:
-    """The first coefficient is exact to two numbers: it alone sets the error at small x."""
+    """``-log(erfc(x)) / x``; the constant term, which alone sets the error at small x, in two numbers."""
+
+    def weight(x: mp.mpf) -> mp.mpf:
+        return mp.erfc(x) * x / mp.erf(x)
+
     first = rounded(2 / mp.sqrt(mp.pi), BITS[mantissa])
     rest = fitted(
-        lambda x: -mp.log(mp.erfc(x)) / x - first,
-        lambda x: mp.erfc(x) * x / mp.erf(x),
-        mp.mpf(0),
-        mp.mpf(one),
-        {mantissa: count},
+        lambda x: -mp.log(mp.erfc(x)) / x - first, weight, mp.mpf(0), mp.mpf(one), {mantissa: count}
     )
     return (float(first), *rest[mantissa])
 
@@ -78,10 +116,9 @@ def erfc_factor(mantissa: int, end: float, k: int, count: int) -> tuple[float, .
     return (float(first), *rest[mantissa])
 
 
-HALF_LN2 = mp.log(2) / 2 * mp.mpf("1.001")
-EIGHTH_TURN = (mp.pi / 4 * mp.mpf("1.002")) ** 2
-SIXTEENTH_TURN = (mp.tan(mp.pi / 8) * mp.mpf("1.001")) ** 2
 SMALL_S = ((mp.sqrt(2) - 1) / (mp.sqrt(2) + 1)) ** 2 * mp.mpf("1.001")
+ERF_ONE = {23: 3.93, 52: 5.93}
+ERFC_END = {23: (10.1, 3.0), 52: (27.4, 4.0)}
 
 SPECS: dict[str, tuple[str, Callable[[], Table]]] = {
     "LN2": ("ln 2 in two parts", lambda: parts(mp.log(2), 2)),
@@ -89,93 +126,82 @@ SPECS: dict[str, tuple[str, Callable[[], Table]]] = {
     "LOG10_OF_E": ("log10(e) in two parts", lambda: parts(1 / mp.log(10), 2)),
     "LOG10_OF_2": ("log10(2) in two parts", lambda: parts(mp.log(2) / mp.log(10), 2)),
     "EXP_RANGE": (
-        "e^x is zero below the first; e^x, then e^x / 2, is infinite above the others (with less than half a step of n)",
+        "e^x is zero below the first; above the others e^x, and e^x / 2, is infinite (with n in range)",
         lambda: {23: (-104.5, 89.0, 89.6), 52: (-746.0, 710.0, 710.6)},
     ),
     "EXP": (
         "(e^r - 1 - r) / r^2 for |r| <= ln 2 / 2, error relative to e^r",
-        lambda: fitted(lambda r: (mp.expm1(r) - r) / r**2, lambda r: r**2 / mp.exp(r), -HALF_LN2, HALF_LN2, {23: 5, 52: 10}),
+        lambda: exponential(mp.e, mp.exp),
     ),
     "EXPM1": (
         "(e^r - 1 - r) / r^2 for |r| <= ln 2 / 2, error relative to e^r - 1",
-        lambda: fitted(lambda r: (mp.expm1(r) - r) / r**2, lambda r: r**2 / abs(mp.expm1(r)), -HALF_LN2, HALF_LN2, {23: 5, 52: 10}),
+        lambda: exponential(mp.e, mp.expm1),
     ),
     "EXP2": (
         "(2^r - 1 - r ln 2) / r^2 for |r| <= 1/2, error relative to 2^r",
-        lambda: fitted(
-            lambda r: (mp.expm1(r * mp.log(2)) - r * mp.log(2)) / r**2, lambda r: r**2 / 2**r,
-            mp.mpf("-0.5001"), mp.mpf("0.5001"), {23: 5, 52: 10},
-        ),
+        lambda: exponential(mp.mpf(2), mp.exp),
     ),
     "LOG": (
         "(log((1 + s) / (1 - s)) - 2 s) / s^3 in s^2 for |s| <= (sqrt(2) - 1) / (sqrt(2) + 1)",
         lambda: fitted(log_series, lambda z: z / 2, mp.mpf(0), SMALL_S, {23: 3, 52: 7}),
     ),
-    "HALF_PI": ("pi/2 in three parts, the first two bits short", lambda: parts(mp.pi / 2, 3, first_bits={23: 22, 52: 51})),
-    "REDUCTION_END": (
-        "up to here HALF_PI reduces an angle exactly enough", lambda: {23: (2.0**17,), 52: (2.0**28,)},
-    ),
-    "SIN": (
-        "(sin(r) - r) / r^3 in r^2 for |r| <= pi / 4",
-        lambda: fitted(
-            lambda z: (mp.sin(mp.sqrt(z)) / mp.sqrt(z) - 1) / z, lambda z: z * mp.sqrt(z) / mp.sin(mp.sqrt(z)),
-            mp.mpf(0), EIGHTH_TURN, {23: 3, 52: 6},
-        ),
-    ),
-    "COS": (
-        "(cos(r) - 1 + r^2 / 2) / r^4 in r^2 for |r| <= pi / 4",
-        lambda: fitted(
-            lambda z: (mp.cos(mp.sqrt(z)) - 1 + z / 2) / z**2, lambda z: z * z / mp.cos(mp.sqrt(z)),
-            mp.mpf(0), EIGHTH_TURN, {23: 3, 52: 6},
-        ),
-    ),
-    "PI": ("pi in two parts", lambda: parts(mp.pi, 2)),
-    "ARCTAN": (
-        "(atan(t) - t) / t^3 in t^2 for |t| <= tan(pi / 8)",
-        lambda: fitted(
-            lambda z: (mp.atan(mp.sqrt(z)) / mp.sqrt(z) - 1) / z, lambda z: z * mp.sqrt(z) / mp.atan(mp.sqrt(z)),
-            mp.mpf(0), SIXTEENTH_TURN, {23: 5, 52: 11},
-        ),
-    ),
-    "ARCSIN": (
-        "(asin(s) - s) / s^3 in s^2 for |s| <= 1/2",
-        lambda: fitted(
-            lambda z: (mp.asin(mp.sqrt(z)) / mp.sqrt(z) - 1) / z, lambda z: z * mp.sqrt(z) / mp.asin(mp.sqrt(z)),
-            mp.mpf(0), mp.mpf("0.2501"), {23: 5, 52: 12},
-        ),
-    ),
     "LOG2_SERIES_FIRST": ("2 / ln 2 in two parts", lambda: parts(2 / mp.log(2), 2)),
     "LOG2_SERIES_THIRD": ("2 / (3 ln 2) in two parts", lambda: parts(2 / (3 * mp.log(2)), 2)),
     "LOG2_SERIES": (
-        "(log2((1 + s) / (1 - s)) - 2 / ln 2 (s + s^3 / 3)) / s^5 in s^2 for |s| as in LOG",
+        "(log2((1 + s) / (1 - s)) - 2 / ln 2 (s + s^3 / 3)) / s^5 in s^2 for s as in LOG",
         lambda: fitted(
-            lambda z: (log_series(z) - mp.mpf(2) / 3) / z / mp.log(2), lambda z: z * z * mp.log(2) / 2,
-            mp.mpf(0), SMALL_S, {23: 3, 52: 7},
+            lambda z: (log_series(z) - mp.mpf(2) / 3) / z / mp.log(2),
+            lambda z: z * z * mp.log(2) / 2,
+            mp.mpf(0),
+            SMALL_S,
+            {23: 3, 52: 7},
         ),
     ),
     "RECIPROCAL_CBRT": (
         "m^(-1/3) for 1 <= m <= 2",
         lambda: fitted(lambda m: 1 / mp.cbrt(m), mp.cbrt, mp.mpf(1), mp.mpf(2), {23: 6, 52: 11}),
     ),
-    "ERF_ONE": ("from here on erf rounds to one", lambda: {23: (3.93,), 52: (5.93,)}),
+    "HALF_PI": (
+        "pi/2 in three parts, the first two bits short",
+        lambda: parts(mp.pi / 2, 3, first_bits={23: 22, 52: 51}),
+    ),
+    "REDUCTION_END": (
+        "up to here HALF_PI reduces an angle exactly enough",
+        lambda: {23: (2.0**17,), 52: (2.0**28,)},
+    ),
+    "SIN": ("(sin(r) - r) / r^3 in r^2 for |r| <= pi / 4", lambda: odd(mp.sin, mp.pi / 4, {23: 3, 52: 6})),
+    "COS": ("(cos(r) - 1 + r^2 / 2) / r^4 in r^2 for |r| <= pi / 4", cosine),
+    "PI": ("pi in two parts", lambda: parts(mp.pi, 2)),
+    "ARCTAN": (
+        "(atan(t) - t) / t^3 in t^2 for |t| <= tan(pi / 8)",
+        lambda: odd(mp.atan, mp.tan(mp.pi / 8), {23: 5, 52: 11}),
+    ),
+    "ARCSIN": (
+        "(asin(s) - s) / s^3 in s^2 for |s| <= 1/2",
+        lambda: odd(mp.asin, mp.mpf("0.5"), {23: 5, 52: 12}),
+    ),
+    "ERF_ONE": ("from here on erf rounds to one", lambda: {m: (one,) for m, one in ERF_ONE.items()}),
     "ERF": (
-        "-log(erfc(x)) / x for 0 <= x <= ERF_ONE, error relative to erf(x); the first two add to the constant term",
-        lambda: {m: erf_exponent(m, one, n) for m, one, n in ((23, 3.93, 10), (52, 5.93, 25))},
+        "-log(erfc(x)) / x for 0 <= x <= ERF_ONE, error relative to erf(x); two constant terms",
+        lambda: {m: erf_exponent(m, ERF_ONE[m], n) for m, n in ((23, 10), (52, 25))},
     ),
     "ERFC_END": (
         "from the first on erfc rounds to zero; the second is the k of ERFC",
-        lambda: {23: (10.1, 3.0), 52: (27.4, 4.0)},
+        lambda: dict(ERFC_END),
     ),
     "ERFC": (
         "(x + k) exp(x^2) erfc(x) in t = (x - k) / (x + k) for 0 <= x <= ERFC_END; two constant terms",
-        lambda: {m: erfc_factor(m, end, k, n) for m, end, k, n in ((23, 10.1, 3, 10), (52, 27.4, 4, 23))},
+        lambda: {m: erfc_factor(m, ERFC_END[m][0], int(ERFC_END[m][1]), n) for m, n in ((23, 10), (52, 23))},
     ),
-}  # fmt: skip
+}
 
 HEADER = '''"""Constants of the functions, derived by ``mathlib_tools.derive``: do not edit.
 
-Tables have an entry for each format, by its stored mantissa bits (23: float32, 52: float64), lowest power first.
+Tables have an entry for each format, by its stored mantissa bits (23: float32, 52: float64). Coefficients
+are written lowest power first.
 """
+
+# fmt: off
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""Mathematical functions at NaN, infinities, zeros, subnormal numbers and the ends of their domains, as in C99."""
+"""Functions at NaN, infinities, zeros, subnormal numbers and the ends of their domains: as in C99."""
 
 import math
 from collections.abc import Callable
@@ -92,7 +92,7 @@ def special_numbers(kind: str) -> Array:
 
 
 def assert_same(results: Array, expected: Array, what: list[Any], sizes: Array | None = None) -> None:
-    """Both NaN, or equal with the same sign, or ordinary and a few units (of the value, or of a size) apart."""
+    """Both NaN, or equal with the same sign, or ordinary and a few units (of value or size) apart."""
     units = np.spacing(np.abs(expected) if sizes is None else np.maximum(np.abs(expected), sizes))
     for result, value, arguments, unit in zip(results, expected, what, units, strict=True):
         if np.isnan(value):
@@ -124,7 +124,8 @@ def test_special_pairs(name: str, kind: str) -> None:
     )
 
 
-LIMITS = [  # function, format, the last argument before the result overflows or becomes zero, what it then becomes
+# Function, format, the last argument before the result overflows or becomes zero, what it then becomes.
+LIMITS = [
     ("exp", "float64", 709.782712893384, INF),
     ("exp", "float64", -745.1332191019411, 0.0),
     ("exp", "float32", 88.72283, INF),

@@ -1,4 +1,4 @@
-"""Functions whose results are exact: remainders, floor division, powers and divisors of integers, neighbours."""
+"""Functions with exact results: remainders, floor division, powers and divisors of integers, neighbours."""
 
 import math
 from collections.abc import Callable

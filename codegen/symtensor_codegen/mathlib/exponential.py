@@ -15,7 +15,7 @@ from symtensor_codegen.scalar import Scalar, abs_, copysign, fma, lt, select
 
 
 def reduced(f: Format, x: Scalar) -> tuple[Scalar, Scalar, Scalar, Scalar]:
-    """A shifted integer n, then ``r``, ``head`` and ``tail`` where ``x = n ln 2 + r`` and ``r = head - tail`` rounded.
+    """A shifted integer n, then r, ``head`` and ``tail``: ``x = n ln 2 + r`` and r is ``head - tail``.
 
     The low bits of the first are ``n + 2 * bias``; ``head`` is exact. ``|x|`` must be below ``2^(mantissa -
     2)``.
@@ -30,7 +30,7 @@ def reduced(f: Format, x: Scalar) -> tuple[Scalar, Scalar, Scalar, Scalar]:
 
 
 def powers_of_two(f: Format, x: Scalar, shifted: Scalar, per_unit: float) -> tuple[Scalar, Scalar]:
-    """Two factors of two to the power n, for ``shifted`` that holds ``n + 2 * bias``, with n near ``x * per_unit``.
+    """Two factors of 2^n, for ``shifted`` that holds ``n + 2 * bias``, with n near ``x * per_unit``.
 
     Their exponents are n / 2 to the nearest integer (up to the rounding of the product) and the rest.
     """
@@ -75,7 +75,7 @@ def exp2(x: Scalar) -> Scalar:
 
 
 def scaled_expm1(f: Format, x: Scalar, halvings: int) -> Scalar:
-    """``(exp(x) - 1) / 2^halvings`` for x between ``-(mantissa + 2) ln 2`` and where n is ``bias + halvings``."""
+    """``(exp(x) - 1) / 2^halvings``, for x above ``-(mantissa + 2) ln 2`` and n up to ``bias + halvings``."""
     shifted, r, head, tail = reduced(f, x)
     small = fma(r * r, polynomial(r, table.EXPM1[f.mantissa]), (head - r) - tail)
     scale = f.exponent(f.bits(shifted) - f.integer(f.bias + halvings))

@@ -106,7 +106,7 @@ def horner(x: Scalar, coefficients: Sequence[float]) -> Scalar:
 
 
 def at_most(x: Scalar, bound: float) -> Scalar:
-    """The smaller of ``x`` and ``bound``; NaN stays. The order of the operands is that of the x86 instruction."""
+    """The smaller of ``x`` and ``bound``; NaN stays. The operands are in the order of the x86 instruction."""
     limit = const(bound, x.dtype)
     return select(lt(limit, x), limit, x)
 

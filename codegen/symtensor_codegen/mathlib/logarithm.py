@@ -39,7 +39,7 @@ _SQRT_HALF: Final = 0.5**0.5
 
 
 def split(f: Format, x: Scalar) -> tuple[Scalar, Scalar]:
-    """The bits of ``m`` and the biased exponent of two: ``x = m 2^k`` with m in [sqrt(1/2), sqrt(2)), x normal."""
+    """The bits of m and the biased k, where ``x = m 2^k`` with m in [sqrt(1/2), sqrt(2)) and x normal."""
     root = f.bits(f(_SQRT_HALF))
     moved = f.bits(x) + (f.bits(f(1.0)) - root)
     biased = shr(moved, f.integer(f.mantissa))
@@ -62,7 +62,7 @@ def parts(f: Format, x: Scalar) -> tuple[Scalar, Scalar]:
 
 
 def log_small(f: Format, fraction: Scalar) -> tuple[Scalar, Scalar]:
-    """``f^2 / 2`` and ``s (f^2 / 2 + R)``: the logarithm of one plus f is f minus the first plus the second."""
+    """``f^2 / 2`` and ``s (f^2 / 2 + R)``: ``log(1 + f)`` is f minus the first plus the second."""
     s = fraction / (fraction + f(2.0))
     z = s * s
     square = fraction * fraction * f(0.5)
@@ -78,7 +78,7 @@ def log_of_parts(f: Format, k: Scalar, fraction: Scalar) -> Scalar:
 
 
 def at_the_ends(f: Format, x: Scalar, value: Scalar, zero: float = 0.0) -> Scalar:
-    """``value`` where ``x`` is above ``zero`` and finite; -inf at ``zero``, NaN below, and inf and NaN as they are."""
+    """``value`` where x is above ``zero`` and finite; -inf at ``zero``, NaN below, inf and NaN kept."""
     inside = select(lt(x, f(inf)), value, x)
     return select(gt(x, f(zero)), inside, select(eq(x, f(zero)), f(-inf), f(nan)))
 
@@ -124,7 +124,7 @@ def log10(x: Scalar) -> Scalar:
 
 
 def log1p_finite(f: Format, x: Scalar, plus_ln2: Scalar | None = None) -> Scalar:
-    """``log(1 + x)`` for finite ``x > -1`` that is not tiny, and ln 2 more where ``plus_ln2`` is one (else zero).
+    """``log(1 + x)`` for finite ``x > -1`` that is not tiny; ln 2 more where ``plus_ln2`` is one, not zero.
 
     The fraction of ``1 + x = 2^k (1 + f)`` is ``x 2^-k + (2^-k - 1)``, so that the rounding of ``1 + x``
     only decides k. The power of two is kept a quarter of its size, which is normal for every k.
@@ -178,7 +178,7 @@ def larger(a: Scalar, b: Scalar) -> Scalar:
 
 
 def arcsinh(x: Scalar) -> Scalar:
-    """Inverse hyperbolic sine: ``log1p(a + a^2 / (1 + sqrt(1 + a^2)))`` with ``a = |x|``, and ``log(2 a)`` for large a."""
+    """Inverse hyperbolic sine: ``log1p(a + a^2 / (1 + sqrt(1 + a^2)))`` for ``a = |x|``."""
     f = FORMATS[x.dtype]
     a = abs_(x)
     large = gt(a, f(2.0 ** (f.mantissa + 2)))
@@ -190,7 +190,7 @@ def arcsinh(x: Scalar) -> Scalar:
 
 
 def arccosh(x: Scalar) -> Scalar:
-    """Inverse hyperbolic cosine: ``log1p(t + sqrt(t (t + 2)))`` with ``t = x - 1``, and ``log(2 x)`` for large x."""
+    """Inverse hyperbolic cosine: ``log1p(t + sqrt(t (t + 2)))`` for ``t = x - 1``, if large ``log(2 x)``."""
     f = FORMATS[x.dtype]
     large = gt(x, f(2.0 ** (f.mantissa + 2)))
     t = x - f(1.0)

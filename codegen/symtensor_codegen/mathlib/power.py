@@ -98,7 +98,7 @@ def pow_(x: Scalar, y: Scalar) -> Scalar:
 
 
 def integer_power(x: Scalar, y: Scalar) -> Scalar:
-    """``x^y`` modulo the width by repeated squaring; a negative y gives what rounding 1 / x^|y| toward zero gives.
+    """``x^y`` modulo the width by repeated squaring; for negative y ``1 / x^|y|`` rounded toward zero.
 
     (That is 0 but for x = 1 and -1; NumPy refuses negative exponents of integers.)
     """
@@ -129,7 +129,7 @@ def integer_power(x: Scalar, y: Scalar) -> Scalar:
 
 
 def cbrt(x: Scalar) -> Scalar:
-    """Cube root: a polynomial for the reciprocal root of the mantissa, then one step that uses the exact residual."""
+    """Cube root: a polynomial for the reciprocal root of the mantissa, mended by the exact residual."""
     f = FORMATS[x.dtype]
     a = abs_(x)
     tiny = lt(a, f(f.smallest_normal))

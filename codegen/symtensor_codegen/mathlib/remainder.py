@@ -1,4 +1,4 @@
-"""Remainders and floor division of floats, exact for every pair of arguments, and the greatest common divisor.
+"""Remainders and floor division of floats, exact for all arguments, and the greatest common divisor.
 
 The remainder of a division by its rounded, whole quotient is a floating-point number, so one ``fma`` gives
 it exactly (see J.-M. Muller et al., *Handbook of Floating-Point Arithmetic*, on correcting terms).
@@ -37,7 +37,7 @@ from symtensor_codegen.scalar import (
 
 
 def _whole_steps(r: Scalar, d: Scalar, quotient_bits: int) -> Scalar:
-    """``r`` less a whole multiple of ``d``, at most about d in size, for ``|r / d|`` below ``2^quotient_bits``."""
+    """``r`` less a whole multiple of ``d``, at most d in size, for ``|r / d|`` below ``2^quotient_bits``."""
     precision = FORMATS[r.dtype].mantissa + 1
     for _ in range(-(-quotient_bits // precision)):
         r = fma(-rint(r / d), d, r)

@@ -1,4 +1,4 @@
-"""Functions that work on the representation of a number: classification, neighbours, scaling by powers of two."""
+"""Functions on the representation of a number: classification, neighbours, scaling by powers of two."""
 
 from collections.abc import Callable
 from math import inf

@@ -95,7 +95,7 @@ def _quarter_turns(high: Scalar) -> tuple[Scalar, Scalar]:
 
 
 def _mantissa_and_position(f: Format, x: Scalar) -> tuple[Scalar, Scalar]:
-    """The integer m and the position in TWO_OVER_PI_BITS, 64 zeros before the point, of the bit worth two turns / m."""
+    """The integer m of x, and where TWO_OVER_PI_BITS has the first bit worth less than 4 m."""
     bits = cast(bitcast(abs_(x), f.unsigned), dtypes.uint64)
     mantissa = bit_or(bit_and(bits, _u64((1 << f.mantissa) - 1)), _u64(1 << f.mantissa))
     return mantissa, shr(bits, _u64(f.mantissa)) - _u64(f.bias + f.mantissa + 2 - 64)
