@@ -27,7 +27,7 @@ from symtensor_codegen.program import (
     Reserve,
     Step,
 )
-from symtensor_codegen.scalar import Buffer, Dim, Scalar, as_dim, as_int, checked_op, load_op, product
+from symtensor_codegen.scalar import Buffer, Dim, Scalar, as_dim, as_int, checked_op, load_op, product, symbol_op
 
 from ..graph import Constant, Tensor
 from .kernels import Builder, Group, group
@@ -138,7 +138,8 @@ class _Planner:
         inner: Dim = 1
         if loop is not None:
             inner = _work_of(loop.body, done.parameters)
-            total = product((done.extent, inner))
+            chunked = _chunked_work(loop, done.parameters)
+            total = product((done.extent, inner)) if chunked is None else chunked
         elif body:
             total = _work_of(body, done.parameters)
         weight = max(1, len(scalars(body)) // 8)
@@ -263,7 +264,8 @@ class _Planner:
                 if all(s in known for s in scalar_symbols(item.condition)):
                     pending.remove(item)
                     self.messages.append(item.message)
-                    steps.append(Guard(item.condition, item.message, item.values))
+                    values = [v if _is_known(v, known) else self.sizes.of(v) for v in item.values]
+                    steps.append(Guard(item.condition, item.message, tuple(values)))
 
         for node in units.values:
             if is_leaf(node):
@@ -307,7 +309,7 @@ class _Planner:
         return buffer if storage(buffer) is base else base
 
     def _is_known(self, buffer: Buffer, known: set[Scalar]) -> bool:
-        return all(s in known for d in buffer.dims if isinstance(d, Scalar) for s in scalar_symbols(d))
+        return all(_is_known(d, known) for d in buffer.dims)
 
     def _temporaries(self, works: list[_Work], owners: dict[Buffer, int]) -> dict[Buffer, tuple[int, int]]:
         """Buffers that live inside one call, with the first and last work that touches them."""
@@ -353,6 +355,10 @@ class _Planner:
         return [Reserve(total), *(Place(buffer, offsets[slot]) for buffer, slot in slot_of.items())]
 
 
+def _is_known(size: Dim, known: set[Scalar]) -> bool:
+    return all(s in known for s in scalar_symbols(size))
+
+
 def _reads_before_store(body: tuple[Statement, ...], unit: Unit, cell: Buffer) -> bool:
     """Whether a body reads ``cell`` only at the store's own index, and never after the store."""
     stored = False
@@ -387,6 +393,17 @@ def _work_of(body: tuple[Statement, ...], parameters: Sequence[Dim]) -> Dim:
             elif here != most:
                 most = as_dim(scalar.maximum(as_int(most), as_int(here)))
     return most
+
+
+def _chunked_work(loop: For, parameters: Sequence[Dim]) -> Dim | None:
+    """The innermost iterations of a loop over chunks of one long loop, the last of them shorter; None for others."""
+    for statement in loop.body:
+        if isinstance(statement, For) and isinstance(statement.extent, Scalar) and statement.extent.op is scalar.minimum:
+            for left in statement.extent.args:
+                if left.op is scalar.sub and left.args[0].op is symbol_op:
+                    whole = parameters[left.args[0].param[1]]
+                    return product((whole, _work_of(statement.body, parameters)))
+    return None
 
 
 def _kernel_name(made: Group, number: int) -> str:

@@ -206,7 +206,7 @@ class Units:
         assert row is not None and column is not None
         if row != 1 and column != 1:
             return None
-        if any(stride == 0 and size != 1 for stride, size in zip((row, column), dims[-2:], strict=True)):
+        if 0 not in dims and any(s == 0 and n != 1 for s, n in zip((row, column), dims[-2:], strict=True)):
             return None  # BLAS reads no row twice
         start = scalar.substitute(offset, {i: as_int(0) for i in index})
         batch = strides[0] if len(dims) == 3 else 0
@@ -291,7 +291,8 @@ class Units:
             unit.statements = op.loops(node, self._at(node), unit.buffer)
             if op.overwrites and not self._in_memory(node.inputs[0]):
                 unit.statements = (*self._filled(unit, node.inputs[0]), *unit.statements)
-            unit.reads = self._units_of(_buffers_read(unit.statements))
+            copied = [self.buffer(node.inputs[0])] if op.overwrites and self._in_memory(node.inputs[0]) else []
+            unit.reads = self._units_of([*_buffers_read(unit.statements), *copied])
         elif op.pull is not None:
             unit.indices = self.indices(dims)
             value = self.sizes.scalar(op.pull(node, self._at(node), unit.indices))
