@@ -171,9 +171,9 @@ CASES = (
 HEAD = """# Accuracy of mathematical functions
 
 Written by `python -m mathlib_tools.accuracy` (in `codegen/`): the greatest error found against mpmath on
-{count} arguments of every size, in units in the last place (ulp), beside the bound that the tests enforce; and the
-time of one element in a vectorised loop over arrays that fit the cache, on the machine where this table was
-made. float16 is computed in float32 and rounded once.
+{count} arguments of every size, in units in the last place (ulp), beside the bound that the tests enforce;
+and the time of one element in a vectorised loop over arrays that fit the cache, on the machine where this
+table was made. float16 is computed in float32 and rounded once.
 
 | function | float32 ulp | bound | ns | float64 ulp | bound | ns |
 |---|---|---|---|---|---|---|"""

@@ -14,6 +14,7 @@ import mpmath as mp
 from mathlib_tools.remez import rounded, rounded_minimax
 
 TARGET = Path(__file__).parents[1] / "symtensor_codegen" / "mathlib" / "coefficients.py"
+PRECISION = 200  # bits of the derivation
 BITS = {23: 24, 52: 53}  # stored mantissa bits -> significant bits
 Table = dict[int, tuple[float, ...]]
 
@@ -241,7 +242,7 @@ def written(name: str, comment: str, table: Table) -> str:
 
 def main(wanted: list[str]) -> None:
     """Derive the wanted tables (all where none is named) and write the file."""
-    mp.mp.prec = 200
+    mp.mp.prec = PRECISION
     present: dict[str, Table] = {}
     if wanted and TARGET.exists():
         exec(TARGET.read_text(), present)  # type: ignore[arg-type]

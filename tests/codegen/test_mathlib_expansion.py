@@ -4,12 +4,15 @@ import subprocess
 import sys
 from itertools import pairwise
 
+import mpmath as mp
 import pytest
 
+from mathlib_tools import derive
 from symtensor_codegen import dtypes, mathlib, scalar
 from symtensor_codegen.dtypes import DType
 from symtensor_codegen.errors import InternalError
 from symtensor_codegen.expr import topological
+from symtensor_codegen.mathlib import coefficients
 from symtensor_codegen.scalar import OPS, Scalar, apply, symbol
 
 PRIMITIVES = frozenset(
@@ -145,6 +148,13 @@ def test_what_has_no_decomposition_is_refused() -> None:
         mathlib.expand(scalar.mod(x, y))
     with pytest.raises(InternalError, match="gcd of float64 has no decomposition"):
         mathlib.expand(node_of("gcd", dtypes.float64))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", derive.SPECS)
+def test_constants_are_those_the_script_derives(name: str) -> None:
+    with mp.workprec(derive.PRECISION):
+        assert derive.SPECS[name][1]() == getattr(coefficients, name)
 
 
 def test_families_are_loaded_when_they_are_used() -> None:
