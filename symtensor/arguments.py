@@ -1,13 +1,14 @@
 """Arguments of ``function`` in Theano's forms: inputs with defaults, outputs, updates and givens."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from typing import Any
 
 from symtensor_codegen.errors import UserError
 
 from .graph import Tensor, as_tensor
 from .opdef import CONSTANT, INPUT, describe, where
-from .shared_variables import SharedVariable
+from .shared_variables import SharedVariable, converted
 
 
 class UnusedInputError(UserError, ValueError):
@@ -79,7 +80,7 @@ def as_inputs(inputs: Iterable[Any] | None, allow_downcast: bool | None) -> list
         if isinstance(variable, SharedVariable):
             raise TypeError(
                 f"function: input {position} ({describe(variable)}) is a shared variable; leave it out of "
-                "the inputs: functions use shared variables implicitly (to replace its value for a call, use givens)"
+                "the inputs: functions use shared variables implicitly (to replace its value, use givens)"
             )
         if not isinstance(variable, Tensor):
             raise TypeError(f"function: input {position} must be a variable, not {variable!r}")
@@ -88,9 +89,13 @@ def as_inputs(inputs: Iterable[Any] | None, allow_downcast: bool | None) -> list
         if variable in seen:
             raise ValueError(f"function: the input {describe(variable)} is given twice")
         seen.add(variable)
-        result.append(one if one is not None else In(variable, allow_downcast=allow_downcast))
-        if result[-1].allow_downcast is None:
-            result[-1].allow_downcast = allow_downcast
+        made = copy(one) if one is not None else In(variable)
+        if made.allow_downcast is None:
+            made.allow_downcast = allow_downcast
+        if made.value is not None:
+            what = f"function: default value of the input {describe(variable)}"
+            converted(made.value, variable.type, what, made.allow_downcast)
+        result.append(made)
     return result
 
 
@@ -157,8 +162,6 @@ def fitted(target: Tensor, value: Any, what: str) -> Tensor:
     if not isinstance(value, Tensor):
         node = as_tensor(value)
         if node.element is not target.element:
-            from .shared_variables import converted
-
             node = as_tensor(converted(value, target.type, what))
     else:
         node = value

@@ -167,8 +167,8 @@ class DebugFunction(_CheckedFunction):
         if fault is not None:
             raise MismatchError(
                 f"{self.name}: compiled code and reference differ for {describe(node)}, in the graph "
-                f"{stage}, computed by {what}: {fault}; no shared variable was changed. This is an error of the "
-                "compiler: please report it"
+                f"{stage}, computed by {what}: {fault}; no shared variable was changed. This is an error "
+                "of the compiler: please report it"
             )
 
 

@@ -117,7 +117,8 @@ class Comparison:
         place = f" at {tuple(int(i) for i in worst)}" if got.ndim else ""
         return (
             f"{np.count_nonzero(bad)} of {got.size} elements; largest difference "
-            f"{difference[worst]:.3g}{place}: compiled {got[worst]}, reference {want[worst]}, allowed {allowed[worst]:.3g}"
+            f"{difference[worst]:.3g}{place}: compiled {got[worst]}, reference {want[worst]}, "
+            f"allowed {allowed[worst]:.3g}"
         )
 
     def _allowed(self) -> Array:

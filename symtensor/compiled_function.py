@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .profiling import Profile
 
 Array = npt.NDArray[Any]
+_ADVICE = "convert it, or pass allow_input_downcast=True to function()"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -180,7 +181,7 @@ class Function:
                 raise TypeError(f"{what} is missing: pass a value of type {given.variable.type}")
             if isinstance(value, SharedVariable):
                 raise TypeError(f"{what} got a shared variable; pass its get_value()")
-            array = converted(value, given.variable.type, what, given.allow_downcast)
+            array = converted(value, given.variable.type, what, given.allow_downcast, _ADVICE)
             for axis, size in enumerate(given.variable.type.shape):
                 if size is not None and array.shape[axis] != size:
                     raise ShapeError(f"{what}: axis {axis} must have size {size}, got shape {array.shape}")

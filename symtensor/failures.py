@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from symtensor_codegen.errors import InternalError, OutOfRangeError, ShapeError, UserError
 from symtensor_codegen.llvm.calling import CallSpec, arrays_of
 
+from .graph import Tensor, ancestors
 from .lower.sizes import SizeMessage
 from .opdef import IndexMessage, describe, where
 from .reference import Evaluation
@@ -34,11 +35,11 @@ def _size_failure(name: str, message: SizeMessage, details: tuple[int, int, int,
         text = message.text
         for position, value in enumerate(details):
             text = text.replace(f"{{{position}}}", str(value))
-        return message.error(f"{name}: {text}{where(message.node)}")
+        return message.error(f"{name}: {_at(message.node)}{text}")
     operands = "; ".join(describe(t) for t in message.operands)
     label = message.node.name or message.node.op.name
     return ShapeError(
-        f"{name}: {label}{where(message.node)}: sizes on axis {message.axis} do not agree: {details[0]} and "
+        f"{name}: {_at(message.node)}{label}: sizes on axis {message.axis} do not agree: {details[0]} and "
         f"{details[1]}; operands: {operands}. An axis of size 1 broadcasts only where its size is known to "
         "be 1 when the function is built."
     )
@@ -60,7 +61,19 @@ def _index_failure(function: "Function", spec: CallSpec, message: IndexMessage, 
         )
     value = int(index[bad][0])
     label = message.index.name or message.index.op.name
+    users = [n for n in ancestors(function.maker.fgraph.outputs) if _indexes(n, message)]
     return OutOfRangeError(
-        f"{function.name}: index {value} ({label}{where(message.index)}) is out of range on axis "
+        f"{function.name}: {_at(*users)}index {value} ({label}{where(message.index)}) is out of range on axis "
         f"{message.axis}, of size {size}: {describe(message.tensor)}"
     )
+
+
+def _indexes(node: Tensor, message: IndexMessage) -> bool:
+    """Whether ``node`` is an expression that uses this index on this tensor."""
+    return len(node.inputs) > 1 and node.inputs[0] is message.tensor and message.index in node.inputs[1:]
+
+
+def _at(*nodes: Tensor) -> str:
+    """The user's line of an expression, to begin a message with."""
+    sites = dict.fromkeys(node.site for node in nodes if node.site is not None)
+    return f"at {', '.join(sites)}: " if sites else ""

@@ -129,7 +129,7 @@ def evaluated(expression: Tensor, values: Mapping[Any, Any]) -> Any:
     for key, value in values.items():
         if isinstance(key, str) and key not in named:
             raise ValueError(
-                f"eval: the expression depends on nothing called {key!r}; there is {', '.join(named) or 'none'}"
+                f"eval: the expression depends on nothing called {key!r}; there are: {', '.join(named)}"
             )
         given[named[key] if isinstance(key, str) else key] = value
     key = (expression, *given, config.mode, config.fast_math)

@@ -7,7 +7,7 @@ reference pages, gradient checks and capability tables are derived from these re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any, Final, NamedTuple, Union
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from .graph import Params, Tensor, TensorLike, as_tensor, intern
 Index = tuple[Scalar, ...]
 At = Callable[[int, Index], Scalar]  # at(k, index): the value of input number k at an index
 Inferred = tuple[DType, tuple[Dim, ...]]
-Gradients = Sequence[Union[Tensor, None]]  # one per input; None where the result does not depend on it
+Gradients = Sequence[Tensor | None]  # one per input; None where the result does not depend on it
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +135,10 @@ def op_named(name: str) -> OpDef:
     """The operation with this name (for unpickling)."""
     from . import ops  # fills the table  # noqa: F401
 
+    if name not in OPS:
+        from .pickling import PickleError
+
+        raise PickleError(f"a pickle uses the operation {name!r}, which this version does not have")
     return OPS[name]
 
 

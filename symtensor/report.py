@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from symtensor_codegen.program import Allocate, AllocateOutput, Gemm, Launch, Place, Reserve
-from symtensor_codegen.scalar import product
+from symtensor_codegen.program import Allocate, AllocateOutput, Gemm, Launch, Place
+from symtensor_codegen.scalar import Buffer, Dim, product
 from symtensor_codegen.text import scalar_text
 
 from .graph import ancestors
@@ -84,25 +84,27 @@ def explanation(compilation: "Compilation") -> str:
 
 
 def memory(compilation: "Compilation") -> str:
-    """The buffers of one call: outputs, places in the arena (reused where lifetimes allow), updates."""
+    """The buffers of one call: outputs, places in the arena (shared where lifetimes allow), updates."""
     program = compilation.plan.program
     rows: list[tuple[str, ...]] = []
-    arena = "0"
+    places: dict[Dim, int] = {}
+    placed = 0
     for step in program.steps:
-        if isinstance(step, Reserve):
-            arena = scalar_text(step.size)
-        elif isinstance(step, (Place, Allocate, AllocateOutput)):
-            buffer = step.buffer
-            where = {
-                Place: "arena at " + scalar_text(step.offset) if isinstance(step, Place) else "",
-                Allocate: "block of its own",
-                AllocateOutput: "output",
-            }[type(step)]
-            size = scalar_text(product((*buffer.dims, buffer.dtype.itemsize)))
-            rows.append((buffer.name, str(buffer.dtype), size, where))
-    for output in program.outputs:
-        if output.in_place:
-            buffer = output.buffer
-            size = scalar_text(product((*buffer.dims, buffer.dtype.itemsize)))
-            rows.append((buffer.name, str(buffer.dtype), size, "updated in place"))
-    return f"arena: {arena} bytes\n" + table(("buffer", "dtype", "bytes", "where"), rows)
+        match step:
+            case Place(buffer=buffer, offset=offset):
+                placed += 1
+                rows.append((*_buffer(buffer), f"arena, place {places.setdefault(offset, len(places) + 1)}"))
+            case Allocate(buffer=buffer):
+                rows.append((*_buffer(buffer), "block of its own"))
+            case AllocateOutput(buffer=buffer, position=position):
+                cell = program.outputs[position].cell
+                where = "returned" if cell is None else f"next value of {program.cells[cell].name}"
+                rows.append((*_buffer(buffer), where))
+    rows += [(*_buffer(o.buffer), "updated in place") for o in program.outputs if o.in_place]
+    text = f"arena: {placed} temporary buffers in {len(places)} places" if placed else "arena: none"
+    return f"{text}\n\n{table(('buffer', 'dtype', 'bytes', 'where'), rows)}" if rows else text
+
+
+def _buffer(buffer: Buffer) -> tuple[str, str, str]:
+    size = scalar_text(product((*buffer.dims, buffer.dtype.itemsize)))
+    return buffer.name, str(buffer.dtype), size[1:-1] if size.startswith("(") else size

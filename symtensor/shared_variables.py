@@ -98,7 +98,12 @@ def shared(
         raise TypeError(f"shared: the value must be an array or number, not the expression {value!r}")
     if strict and not isinstance(value, (np.ndarray, np.generic)):
         raise TypeError(f"shared(strict=True): the value must be a NumPy array, not {type(value).__name__}")
-    array = np.asarray(value)
+    try:
+        array: npt.NDArray[Any] = np.asarray(value)
+    except ValueError:
+        if not isinstance(value, (list, tuple)):
+            raise
+        raise ShapeError(f"{what}: the rows of a nested list must have equal lengths") from None
     if array.dtype.kind not in "biufc":
         raise DTypeError(f"shared: {value!r} is not numeric (NumPy gives it dtype {array.dtype})")
     element = dtypes.of(array.dtype)
@@ -118,7 +123,7 @@ def accepted(value: Any, kind: TensorType, what: str, borrow: bool = False) -> n
         DTypeError: converting would lose something.
         ShapeError: the rank or a fixed size differs.
     """
-    array = converted(value, kind, what)
+    array = converted(value, kind, what, advice=f"convert it: value.astype({kind.dtype!r})")
     for axis, size in enumerate(kind.shape):
         if size is not None and array.shape[axis] != size:
             raise ShapeError(f"{what}: axis {axis} must have size {size}, got shape {array.shape}")
@@ -128,7 +133,9 @@ def accepted(value: Any, kind: TensorType, what: str, borrow: bool = False) -> n
     return own
 
 
-def converted(value: Any, kind: TensorType, what: str, downcast: bool | None = False) -> npt.NDArray[Any]:
+def converted(
+    value: Any, kind: TensorType, what: str, downcast: bool | None = False, advice: str = "convert it"
+) -> npt.NDArray[Any]:
     """``value`` as an exact, C-contiguous ndarray of a type's element type and rank.
 
     Arrays are converted only where every value of their type fits (``downcast=True`` allows any conversion
@@ -137,17 +144,23 @@ def converted(value: Any, kind: TensorType, what: str, downcast: bool | None = F
     wanted = kind.element.numpy
     if isinstance(value, Tensor):
         raise TypeError(f"{what}: expected an array, got the expression {value!r}; compile it or use .eval()")
-    array = np.asarray(value)
+    try:
+        array: npt.NDArray[Any] = np.asarray(value)
+    except ValueError:
+        if not isinstance(value, (list, tuple)):
+            raise
+        raise ShapeError(f"{what}: the rows of a nested list must have equal lengths") from None
     if array.dtype.kind not in "biufc":
         raise DTypeError(f"{what}: {value!r} is not numeric (NumPy gives it dtype {array.dtype})")
     if array.ndim != kind.ndim:
-        raise ShapeError(
-            f"{what}: expected {kind.ndim} dimensions ({kind}), got {array.ndim} (shape {array.shape})"
-        )
+        wanted_rank = "1 dimension" if kind.ndim == 1 else f"{kind.ndim} dimensions"
+        raise ShapeError(f"{what}: expected {wanted_rank} ({kind}), got {array.ndim} (shape {array.shape})")
     if array.dtype != wanted:
         if not _may_convert(value, array, wanted, downcast):
-            hint = "" if downcast else "; convert it, or pass allow_input_downcast=True to function()"
-            raise DTypeError(f"{what}: {array.dtype} does not convert to {kind.dtype} without loss{hint}")
+            got = str(array.dtype)
+            if array.size <= 4 and not isinstance(value, (np.ndarray, np.generic)):
+                got = f"{value!r} ({got})"
+            raise DTypeError(f"{what}: {got} does not convert to {kind.dtype} without loss; {advice}")
         array = array.astype(wanted)
     return np.ascontiguousarray(array).reshape(array.shape)
 
