@@ -101,9 +101,7 @@ class _Run:
     def __init__(self, rules: RuleSet, result: RewriteResult, fold: bool, merge: bool, budget: int) -> None:
         self.rules, self.result, self.fold, self.merge, self.budget = rules, result, fold, merge, budget
         self.normal: dict[Tensor, Tensor] = {}  # normal forms found so far
-        self.became: dict[
-            Tensor, tuple[Tensor, str]
-        ] = {}  # nodes in work: what they turned into, by which rule
+        self.became: dict[Tensor, tuple[Tensor, str]] = {}  # nodes in work: what they turned into, by which rule
         self.orders: dict[object, Tensor] = {}  # commutative nodes by their operands in either order
         self.fired: Counter[str] = Counter()
 

@@ -48,9 +48,7 @@ def conform(new: Tensor, old: Tensor) -> Tensor | None:
         InternalError: the element type changed, or an axis appeared.
     """
     if new.element is not old.element:
-        raise InternalError(
-            f"a rule turns {old.op.name} of {old.element} into {new.op.name} of {new.element}"
-        )
+        raise InternalError(f"a rule turns {old.op.name} of {old.element} into {new.op.name} of {new.element}")
     if new.dims == old.dims:
         return new
     if new.ndim > old.ndim:
@@ -64,9 +62,7 @@ def conform(new: Tensor, old: Tensor) -> Tensor | None:
         elif not isinstance(have, int) and isinstance(want, int):
             return None
         elif isinstance(have, int) and isinstance(want, int):
-            raise InternalError(
-                f"a rule turns {old.op.name} of sizes {old.dims} into {new.op.name} of {new.dims}"
-            )
+            raise InternalError(f"a rule turns {old.op.name} of sizes {old.dims} into {new.op.name} of {new.dims}")
     if not broadcast:
         return new
     from symtensor.ops.shaping import broadcast_sizes

@@ -28,6 +28,7 @@ PARAMS: dict[str, tuple[Any, ...]] = {
     "axis": (0, 1),
     "order": ((0, 1), (1, 0), (0, "x"), ("x", 0), (0,), (0, 1, "x"), (1, "x", 0), (2, 0, 1)),
     "shape": ((3,), (2, 3), (6,), (3, 2), (1, 3), (4, 3), (4, 2, 3), (5, 2, 3)),
+    "items": ((("slice", None, None, 1),), (("slice", 0, None, 1), ("slice", None, None, 1))),
     "dtype": (dtypes.float64, dtypes.float32, dtypes.int64, dtypes.int8, dtypes.bool_),
 }
 
@@ -122,9 +123,7 @@ def _param_name(left: Pattern, param: Param) -> str:
     raise InternalError(f"{param.name} is not a parameter of {left!r}")
 
 
-def _built(
-    row: Row, matcher: Matcher, chosen: dict[Hole | Param, Any], element: dtypes.DType
-) -> Instance | None:
+def _built(row: Row, matcher: Matcher, chosen: dict[Hole | Param, Any], element: dtypes.DType) -> Instance | None:
     with no_recording():
         try:
             left = instantiate(row.left, chosen, element)

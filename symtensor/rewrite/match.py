@@ -34,11 +34,7 @@ class Matcher:
         for code, slot, what, extra in self.steps:
             at = slots[slot]
             if code == _OP:
-                if (
-                    at.op.name != what
-                    or len(at.inputs) < extra[0]
-                    or (len(at.inputs) != extra[0] and not extra[1])
-                ):
+                if at.op.name != what or len(at.inputs) < extra[0] or (len(at.inputs) != extra[0] and not extra[1]):
                     return None
                 if len(at.params) != extra[2]:
                     return None

@@ -140,17 +140,13 @@ class Apply(Pattern):
 
     __slots__ = ("arguments", "op", "params")
 
-    def __init__(
-        self, op: str, arguments: tuple[Pattern, ...], params: Mapping[str, Any] | None = None
-    ) -> None:
+    def __init__(self, op: str, arguments: tuple[Pattern, ...], params: Mapping[str, Any] | None = None) -> None:
         self.op, self.arguments, self.params = op, arguments, params or {}
 
     def __repr__(self) -> str:
         infix = _INFIX.get(self.op)
         if infix is not None:
-            left, right = (
-                f"({a!r})" if isinstance(a, Apply) and a.op in _INFIX else repr(a) for a in self.arguments
-            )
+            left, right = (f"({a!r})" if isinstance(a, Apply) and a.op in _INFIX else repr(a) for a in self.arguments)
             return f"{left} {infix} {right}"
         if self.op == "neg":
             inner = self.arguments[0]

@@ -14,7 +14,7 @@ from a node to its replacement or None, declared for the operations they look at
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from itertools import permutations, product
+from itertools import product
 
 from symtensor.graph import Tensor
 from symtensor.opdef import CONSTANT, OPS, OpDef
@@ -76,8 +76,7 @@ class RuleSet:
     ) -> None:
         self.name, self.doc, self.source, self.parts = name, doc, source, tuple(parts)
         self._procedures: list[Procedure] = []
-        self._found: dict[tuple[object, ...], tuple[Candidate, ...]] = {}
-        self._matchers: dict[tuple[Row, tuple[int, ...]], list[Matcher]] = {}
+        self._found: dict[tuple[OpDef, ...], tuple[Candidate, ...]] = {}
 
     def __or__(self, other: "RuleSet") -> "RuleSet":
         parts = [*(self.parts or (self,)), *(p for p in (other.parts or (other,)) if p not in self.parts)]
@@ -118,10 +117,10 @@ class RuleSet:
         return tuple(self._procedures)
 
     @cached_property
-    def _rows_by_root(self) -> dict[str, list[Row]]:
-        table: dict[str, list[Row]] = {}
+    def _by_root(self) -> dict[str, list["_Entry"]]:
+        table: dict[str, list[_Entry]] = {}
         for row in self.rows:
-            table.setdefault(row.left.op, []).append(row)
+            table.setdefault(row.left.op, []).extend(_entries(row))
         return table
 
     @cached_property
@@ -132,40 +131,88 @@ class RuleSet:
                 table.setdefault(root, []).append(procedure)
         return table
 
+    @cached_property
+    def _roots(self) -> frozenset[str]:
+        """The operations, or categories of operations, that any rule of this set looks at."""
+        return frozenset([*self._by_root, *self._procedures_by_root])
+
     def candidates(self, op: OpDef, inputs: Sequence[Tensor]) -> tuple[Candidate, ...]:
         """The rules that could apply to ``op(*inputs)``, judging by the operations of the inputs only."""
-        key = (op, *[i.op for i in inputs])
-        found = self._found.get(key)
+        return self._candidates((op, *[i.op for i in inputs]))
+
+    def _candidates(self, ops: tuple[OpDef, ...]) -> tuple[Candidate, ...]:
+        """The rules that could apply to a node, by its operation and those of its inputs."""
+        found = self._found.get(ops)
         if found is None:
-            children = [i.op for i in inputs]
-            found = self._found[key] = tuple(self._select(op, children))
+            if self.parts:
+                root = {ops[0].name, ops[0].category}
+                parts = [part for part in self.parts if not root.isdisjoint(part._roots)]
+                found = tuple([c for part in parts for c in part._candidates(ops)])
+            else:
+                found = tuple(self._select(ops[0], [op.name for op in ops[1:]]))
+            self._found[ops] = found
         return found
 
-    def _select(self, op: OpDef, children: list[OpDef]) -> Iterator[Candidate]:
-        for row in self._rows_by_root.get(op.name, ()):
-            count = len(row.left.arguments)
-            orders = list(permutations(range(count))) if op.name in COMMUTATIVE else [tuple(range(count))]
-            for order in orders:
-                arguments = [row.left.arguments[k] for k in order]
-                if _could_match(arguments, children):
-                    for matcher in self._compiled(row, order):
-                        yield row.name, matcher
+    def _select(self, op: OpDef, children: list[str]) -> Iterator[Candidate]:
+        for entry in self._by_root.get(op.name, ()):
+            if entry.could_match(children):
+                for matcher in entry.matchers:
+                    yield entry.row.name, matcher
         table = self._procedures_by_root
         for procedure in (*table.get(op.name, ()), *table.get(op.category, ())):
-            if not procedure.inputs or any(child.name in procedure.inputs for child in children):
+            if not procedure.inputs or any(child in procedure.inputs for child in children):
                 yield procedure.name, procedure.function
 
-    def _compiled(self, row: Row, order: tuple[int, ...]) -> list[Matcher]:
-        found = self._matchers.get((row, order))
-        if found is None:
-            root = Apply(row.left.op, tuple([row.left.arguments[k] for k in order]), row.left.params)
-            spellings = [
-                Apply(root.op, arguments, root.params)
-                for arguments in product(*[list(_spellings(a)) for a in root.arguments])
+
+class _Entry:
+    """A row in one order of the operands at its root, and what the operations of the inputs must be."""
+
+    __slots__ = ("arguments", "needed", "row", "variadic", "_matchers")
+
+    def __init__(self, row: Row, arguments: tuple[Pattern, ...]) -> None:
+        self.row, self.arguments = row, arguments
+        self.variadic = bool(arguments) and isinstance(arguments[-1], Rest)
+        self.needed = [_needed(a) for a in (arguments[:-1] if self.variadic else arguments)]
+        self._matchers: list[Matcher] | None = None
+
+    def could_match(self, children: list[str]) -> bool:
+        """Whether inputs of these operations could be the arguments."""
+        needed = self.needed
+        if len(children) != len(needed) and not (self.variadic and len(children) > len(needed)):
+            return False
+        return all(not names or child in names for names, child in zip(needed, children, strict=False))
+
+    @property
+    def matchers(self) -> list[Matcher]:
+        """One for each order of the operands further down."""
+        if self._matchers is None:
+            row = self.row
+            self._matchers = [
+                Matcher(row.name, Apply(row.left.op, arguments, row.left.params), row.right, row.condition)
+                for arguments in product(*[list(_spellings(a)) for a in self.arguments])
             ]
-            found = [Matcher(row.name, s, row.right, row.condition) for s in spellings]
-            self._matchers[row, order] = found
-        return found
+        return self._matchers
+
+
+def _entries(row: Row) -> list[_Entry]:
+    first = _Entry(row, row.left.arguments)
+    if not _exchangeable(row.left):
+        return [first]
+    return [first, _Entry(row, row.left.arguments[::-1])]
+
+
+def _needed(argument: Pattern) -> tuple[str, ...]:
+    """The operations an argument can be; none given: any."""
+    if isinstance(argument, Apply):
+        return (argument.op,)
+    if isinstance(argument, Literal):
+        return (CONSTANT.name, "broadcast_to")
+    return (CONSTANT.name,) if isinstance(argument, Const) else ()
+
+
+def _exchangeable(pattern: Apply) -> bool:
+    """Whether the operands may be exchanged, and exchanging them makes a difference."""
+    return pattern.op in COMMUTATIVE and pattern.arguments[0] is not pattern.arguments[1]
 
 
 def _spellings(pattern: Pattern) -> Iterator[Pattern]:
@@ -173,31 +220,11 @@ def _spellings(pattern: Pattern) -> Iterator[Pattern]:
     if not isinstance(pattern, Apply):
         yield pattern
         return
-    exchange = pattern.op in COMMUTATIVE and repr(pattern.arguments[0]) != repr(pattern.arguments[1])
+    exchange = _exchangeable(pattern)
     for arguments in product(*[list(_spellings(a)) for a in pattern.arguments]):
         yield Apply(pattern.op, arguments, pattern.params)
         if exchange:
             yield Apply(pattern.op, arguments[::-1], pattern.params)
-
-
-def _could_match(arguments: Sequence[Pattern], children: Sequence[OpDef]) -> bool:
-    if arguments and isinstance(arguments[-1], Rest):
-        if len(children) < len(arguments) - 1:
-            return False
-        arguments = arguments[:-1]
-        children = children[: len(arguments)]
-    if len(arguments) != len(children):
-        return False
-    for argument, child in zip(arguments, children, strict=True):
-        if isinstance(argument, Apply):
-            if argument.op != child.name:
-                return False
-        elif isinstance(argument, Literal):
-            if child is not CONSTANT and child.name != "broadcast_to":
-                return False
-        elif isinstance(argument, Const) and child is not CONSTANT:
-            return False
-    return True
 
 
 def ruleset(source: Callable[..., Rows]) -> RuleSet:
@@ -220,18 +247,14 @@ def check(rules: RuleSet) -> None:
         if rule.name in seen:
             raise InternalError(f"{rules.name}: two rules are called {rule.name}")
         seen.add(rule.name)
-        roots = (
-            {*rule.roots, *rule.inputs} if isinstance(rule, Procedure) else _operations(rule.left, rule.right)
-        )
+        roots = {*rule.roots, *rule.inputs} if isinstance(rule, Procedure) else _operations(rule.left, rule.right)
         for root in roots:
             if root not in known:
                 raise InternalError(f"rule {rule.name} speaks of {root!r}, which is not an operation")
         if isinstance(rule, Row):
             unbound = holes(rule.right) - holes(rule.left)
             if unbound:
-                raise InternalError(
-                    f"rule {rule.name}: {sorted(h.name for h in unbound)} unbound on the right"
-                )
+                raise InternalError(f"rule {rule.name}: {sorted(h.name for h in unbound)} unbound on the right")
 
 
 def _operations(*patterns: Pattern) -> set[str]:

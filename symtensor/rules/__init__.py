@@ -12,6 +12,7 @@ from .broadcasting import broadcasts, elementwise_broadcasts
 from .casts import casts
 from .crossentropy import crossentropy
 from .fast_math import fast_math
+from .indexing import parts, parts_of_results
 from .reductions import more_reductions, reductions
 from .shapes import chains, sizes, transposed_products, views_of_repeated
 from .signs import signs
@@ -35,11 +36,9 @@ algebra: Final = _union(
 layout: Final = _union(
     "layout",
     "Cancel and join reshapes, dimshuffles, broadcasts and reductions.",
-    chains, views_of_repeated, reductions, more_reductions, transposed_products,
+    chains, views_of_repeated, reductions, more_reductions, transposed_products, parts, parts_of_results,
 )  # fmt: skip
-specialise: Final = _union(
-    "specialise", "Cheaper operations for special operands.", cheaper, scaled_sums, crossentropy
-)
+specialise: Final = _union("specialise", "Cheaper operations for special operands.", cheaper, scaled_sums, crossentropy)
 
 # Each kind of rule, once: for tables and checks.
 RULE_SETS: Final = {made.name: made for made in (algebra, layout, stability, specialise, fast_math)}

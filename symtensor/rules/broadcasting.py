@@ -29,9 +29,7 @@ def broadcasts(x: Hole, r: Rest, s: Rest, a: Param, b: Param) -> Rows:
     )
 
 
-elementwise_broadcasts = RuleSet(
-    "elementwise_broadcasts", "Elementwise operations repeat their operands themselves."
-)
+elementwise_broadcasts = RuleSet("elementwise_broadcasts", "Elementwise operations repeat their operands themselves.")
 
 
 @elementwise_broadcasts.procedure("elementwise", name="broadcast_operand", inputs=("broadcast_to",))
@@ -48,6 +46,5 @@ def _broadcast_operand(node: Tensor) -> Tensor | None:
 def _agree(after: tuple[Dim, ...], before: tuple[Dim, ...]) -> bool:
     """Whether sizes are the same, or 1 where they can be repeated: nothing that was checked is forgotten."""
     return len(after) <= len(before) and all(
-        a is b or a == b or (isinstance(a, int) and a == 1)
-        for a, b in zip(after[::-1], before[::-1], strict=False)
+        a is b or a == b or (isinstance(a, int) and a == 1) for a, b in zip(after[::-1], before[::-1], strict=False)
     )

@@ -79,11 +79,7 @@ def _sum_of_labels(node: Tensor) -> Tensor | None:
     if values.ndim == 2 and values.type.shape[1] != 1:
         return None
     for wanted, columns in (condition.inputs, condition.inputs[::-1]):
-        if (
-            wanted.op.name == "dimshuffle"
-            and wanted.params["order"] == (0, "x")
-            and columns.op.name == "arange"
-        ):
+        if wanted.op.name == "dimshuffle" and wanted.params["order"] == (0, "x") and columns.op.name == "arange":
             picked = wanted.inputs[0]
             if picked.op.name == "advanced_subtensor" and picked.inputs[0] is columns and picked.ndim == 1:
                 return OPS["dimshuffle"].make(values, order=(0,)) if values.ndim == 2 else values

@@ -59,9 +59,7 @@ def _size_of_result(node: Tensor) -> Tensor | None:
     return constant(np.int64(size)) if isinstance(size, int) else size_tensor(size)
 
 
-views_of_repeated = RuleSet(
-    "views_of_repeated", "Views of one repeated element are that element, repeated otherwise."
-)
+views_of_repeated = RuleSet("views_of_repeated", "Views of one repeated element are that element, repeated otherwise.")
 
 
 @views_of_repeated.procedure(

@@ -87,19 +87,17 @@ def switch_sinking(p: Hole, x: Hole, y: Hole) -> Rows:
 
 # Views between a function and its inverse ------------------------------------------------------------
 
-_VIEWS = frozenset(
-    ("dimshuffle", "reshape", "broadcast_to", "specify_shape", "subtensor", "advanced_subtensor")
-)
-through_views = RuleSet(
-    "through_views", "Bring a logarithm to the softmax or sigmoid it belongs to, past views."
-)
+_VIEWS = frozenset(("dimshuffle", "reshape", "broadcast_to", "specify_shape", "subtensor", "advanced_subtensor"))
+through_views = RuleSet("through_views", "Bring a logarithm to the softmax or sigmoid it belongs to, past views.")
 
 
 @through_views.procedure("log", name="log_past_views")
 def _log_past_views(node: Tensor) -> Tensor | None:
-    """log(view(softmax(x))) becomes view(log(softmax(x))), so that the rows above apply; likewise sigmoid."""
-    source = _below_views(node.inputs[0], ("softmax", "sigmoid"))
-    return None if source is None else _with_views(node.inputs[0], source, OPS["log"].make(source))
+    """log(view(f)) becomes view(log(f)) for a softmax, sigmoid or sum of exponentials, which have rows above."""
+    source = _below_views(node.inputs[0], ("softmax", "sigmoid", "sum"))
+    if source is None or (source.op.name == "sum" and source.inputs[0].op.name != "exp"):
+        return None
+    return _with_views(node.inputs[0], source, OPS["log"].make(source))
 
 
 @through_views.procedure("sub", name="complement_past_views")

@@ -15,18 +15,20 @@ from symtensor.rules import ruleset_named
 UNARY = [
     T.exp, T.log, T.sqrt, T.sqr, abs, T.neg, T.tanh, T.nnet.sigmoid, T.nnet.softplus, T.log1p, T.expm1,
     lambda a: a**2, lambda a: a**-1, lambda a: a**0.5, lambda a: a * 1, lambda a: a + 0, lambda a: 1 + a,
-    lambda a: 1 - a, lambda a: a / 4, lambda a: -(-a), lambda a: a * 0, T.floor, T.ones_like, T.zeros_like,
-    lambda a: T.switch(a > 0, a, 0.0),
+    lambda a: 1 - a, lambda a: a / 4, lambda a: T.neg(-a), lambda a: a * 0, T.floor, T.ones_like,
+    T.zeros_like, lambda a: T.switch(a > 0, a, 0.0),
 ]  # fmt: skip
 BINARY = [
     lambda a, b: a + b, lambda a, b: a - b, lambda a, b: a * b, lambda a, b: a / b, T.maximum, T.minimum,
     lambda a, b: T.switch(a > b, a, b), lambda a, b: a - (-b), lambda a, b: (-a) * b,
 ]  # fmt: skip
 VIEWS = [
-    lambda a: a.T, lambda a: a.T.T, lambda a: a.reshape((a.shape[0], -1)), lambda a: a.flatten().reshape(a.shape),
+    lambda a: a.T, lambda a: a.T.T, lambda a: a.reshape((a.shape[0], -1)),
+    lambda a: a.flatten().reshape(a.shape),
     lambda a: a.dimshuffle(0, "x", 1).dimshuffle(0, 2), lambda a: a - a.max(axis=1, keepdims=True),
     lambda a: a / a.sum(axis=1, keepdims=True), lambda a: a * a.mean(), lambda a: T.nnet.softmax(a),
-    lambda a: a[::-1], lambda a: (a.sum(axis=0) + a), lambda a: T.exp(a) / T.exp(a).sum(axis=1, keepdims=True),
+    lambda a: a[::-1], lambda a: a[0:], lambda a: T.dot(a, a)[0] + a, lambda a: T.set_subtensor(a[:2], 2.0)[:2] + a[:1],
+    lambda a: a.sum(axis=0) + a, lambda a: T.exp(a) / T.exp(a).sum(axis=1, keepdims=True),
 ]  # fmt: skip
 STEPS = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 99), st.integers(0, 99), st.integers(0, 99)), max_size=12)
 
@@ -39,6 +41,8 @@ def build(steps, leaves):
             made = UNARY[which % len(UNARY)](a)
         elif kind == 1:
             made = BINARY[which % len(BINARY)](a, b)
+        elif a.ndim != 2:
+            continue
         else:
             made = VIEWS[which % len(VIEWS)](a)
         pool.append(made)

@@ -52,10 +52,12 @@ FORMS = {
         lambda x: mpmath.log(mpmath.exp(x) + mpmath.exp(2 * x)), None,
     ),
     "binary_crossentropy": (
-        lambda x: T.nnet.binary_crossentropy(T.nnet.sigmoid(x), 0.0), lambda x: mpmath.log(1 + mpmath.exp(x)), None,
+        lambda x: T.nnet.binary_crossentropy(T.nnet.sigmoid(x), 0.0),
+        lambda x: mpmath.log(1 + mpmath.exp(x)), None,
     ),
     "of a flattened sigmoid": (
-        lambda x: T.log(1 - T.nnet.sigmoid(x.reshape((1, -1))).flatten()), lambda x: mpmath.log(sig(-x)), None,
+        lambda x: T.log(1 - T.nnet.sigmoid(x.reshape((1, -1))).flatten()),
+        lambda x: mpmath.log(sig(-x)), None,
     ),
 }  # fmt: skip
 
@@ -126,9 +128,7 @@ LABELS = {
     "crossentropy": lambda z, y: T.nnet.categorical_crossentropy(T.nnet.softmax(z), y).mean(),
     "tutorial": lambda z, y: -T.mean(T.log(T.nnet.softmax(z))[T.arange(y.shape[0]), y]),
     "log outside": lambda z, y: -T.mean(T.log(T.nnet.softmax(z)[T.arange(z.shape[0]), y])),
-    "by hand": lambda z, y: -T.mean(
-        T.log(T.exp(z) / T.exp(z).sum(axis=1, keepdims=True))[T.arange(y.shape[0]), y]
-    ),
+    "by hand": lambda z, y: -T.mean(T.log(T.exp(z) / T.exp(z).sum(axis=1, keepdims=True))[T.arange(y.shape[0]), y]),
 }
 
 
