@@ -280,7 +280,18 @@ class _Planner:
             if self._is_known(self._output_buffer(buffer, position), known):
                 steps.append(AllocateOutput(self._output_buffer(buffer, position), position))
                 placed.add(buffer)
-        steps.extend(first)
+        waiting = list(first)  # copies of inputs, made as soon as their sizes are known
+
+        def copy_inputs() -> None:
+            for copy in list(waiting):
+                if self._is_known(copy.target, known):
+                    waiting.remove(copy)
+                    if copy.target not in placed:
+                        steps.append(AllocateOutput(copy.target, owners[copy.target]))
+                        placed.add(copy.target)
+                    steps.append(copy)
+
+        copy_inputs()
         for work in works:
             for unit in work.writes:
                 base = unit.buffer
@@ -298,6 +309,7 @@ class _Planner:
                 if unit.node in reads_of and unit.buffer is units.buffer(unit.node):
                     learn(unit.node)
                     guard()
+                    copy_inputs()
         for copy in last:
             if copy.target in owners and copy.target not in placed:
                 steps.append(AllocateOutput(copy.target, owners[copy.target]))
@@ -398,7 +410,9 @@ def _work_of(body: tuple[Statement, ...], parameters: Sequence[Dim]) -> Dim:
 def _chunked_work(loop: For, parameters: Sequence[Dim]) -> Dim | None:
     """The innermost iterations of a loop over chunks of one long loop, the last of them shorter; None for others."""
     for statement in loop.body:
-        if isinstance(statement, For) and isinstance(statement.extent, Scalar) and statement.extent.op is scalar.minimum:
+        if not isinstance(statement, For) or not isinstance(statement.extent, Scalar):
+            continue
+        if statement.extent.op is scalar.minimum:
             for left in statement.extent.args:
                 if left.op is scalar.sub and left.args[0].op is symbol_op:
                     whole = parameters[left.args[0].param[1]]
