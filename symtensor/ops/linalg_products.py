@@ -123,9 +123,7 @@ def dot(a: TensorLike, b: TensorLike) -> Tensor:
     if a.ndim > 2 or b.ndim > 2:
         return tensordot(a, b, ((a.ndim - 1,), (max(b.ndim - 2, 0),)))
     if a.element is dtypes.float16:
-        return as_element(
-            DOT.make(as_element(a, dtypes.float32), as_element(b, dtypes.float32)), dtypes.float16
-        )
+        return as_element(DOT.make(as_element(a, dtypes.float32), as_element(b, dtypes.float32)), dtypes.float16)
     return DOT.make(a, b)
 
 
@@ -135,9 +133,7 @@ def dot(a: TensorLike, b: TensorLike) -> Tensor:
 def _batched_infer(inputs: tuple[Tensor, ...], params: Params) -> Inferred:
     a, b = inputs
     if a.ndim != 3 or b.ndim != 3 or a.element is not b.element:
-        raise ShapeError(
-            f"batched_dot takes stacks of matrices of one type, got {describe(a)}; {describe(b)}"
-        )
+        raise ShapeError(f"batched_dot takes stacks of matrices of one type, got {describe(a)}; {describe(b)}")
     if _known_to_differ(a, 0, b, 0) or _known_to_differ(a, 2, b, 1):
         raise ShapeError(f"batched_dot: sizes do not agree: {describe(a)}; {describe(b)}")
     batch = a.dims[0] if isinstance(a.dims[0], int) else b.dims[0]
@@ -203,7 +199,7 @@ def batched_dot(a: TensorLike, b: TensorLike) -> Tensor:
     if a.ndim == 1 or b.ndim == 1:
         scale, other = (a, b) if a.ndim == 1 else (b, a)
         return OPS["mul"](dimshuffle(scale, 0, *["x"] * (other.ndim - 1)), other)
-    return batched_tensordot(a, b, ((a.ndim - 1,), (max(b.ndim - 2, 1),)))
+    return _batched_product("batched_dot", a, b, ((a.ndim - 1,), (max(b.ndim - 2, 1),)))
 
 
 # Derived products -----------------------------------------------------------------------------------------
@@ -259,9 +255,7 @@ def _axis_pairs(name: str, axes: Any, a: Tensor, b: Tensor, first: int = 0) -> t
         return list(range(a.ndim - count, a.ndim)), list(range(first, first + count))
     left, right = axes
     lefts = [normal_axis(name, k, a.ndim, a) for k in (left if isinstance(left, (tuple, list)) else (left,))]
-    rights = [
-        normal_axis(name, k, b.ndim, b) for k in (right if isinstance(right, (tuple, list)) else (right,))
-    ]
+    rights = [normal_axis(name, k, b.ndim, b) for k in (right if isinstance(right, (tuple, list)) else (right,))]
     if len(lefts) != len(rights) or len(set(lefts)) != len(lefts) or len(set(rights)) != len(rights):
         raise ShapeError(f"{name}: axes {axes} must name as many different axes of both operands")
     return lefts, rights
@@ -270,9 +264,7 @@ def _axis_pairs(name: str, axes: Any, a: Tensor, b: Tensor, first: int = 0) -> t
 def _check_pairs(name: str, a: Tensor, b: Tensor, lefts: Sequence[int], rights: Sequence[int]) -> None:
     for i, j in zip(lefts, rights, strict=True):
         if _known_to_differ(a, i, b, j):
-            raise ShapeError(
-                f"{name}: axis {i} and axis {j} have different sizes: {describe(a)}; {describe(b)}"
-            )
+            raise ShapeError(f"{name}: axis {i} and axis {j} have different sizes: {describe(a)}; {describe(b)}")
 
 
 def _flat(extents: Sequence[int | Tensor]) -> int | Tensor:
@@ -296,9 +288,7 @@ def tensordot(a: TensorLike, b: TensorLike, axes: Any = 2) -> Tensor:
     if not lefts:
         return OPS["mul"](dimshuffle(a, *rows, *["x"] * b.ndim), b)
     inner = _flat([extents_a[k] for k in lefts])
-    left = reshape_to(
-        dimshuffle(a, *rows, *lefts), [*([_flat([extents_a[k] for k in rows])] if rows else []), inner]
-    )
+    left = reshape_to(dimshuffle(a, *rows, *lefts), [*([_flat([extents_a[k] for k in rows])] if rows else []), inner])
     inner_b = _flat([extents_b[k] for k in rights])
     right = reshape_to(
         dimshuffle(b, *rights, *columns),
@@ -309,11 +299,14 @@ def tensordot(a: TensorLike, b: TensorLike, axes: Any = 2) -> Tensor:
 
 def batched_tensordot(a: TensorLike, b: TensorLike, axes: Any = 2) -> Tensor:
     """``tensordot`` of ``a[i]`` and ``b[i]`` for every i; ``axes`` may not name the first axis."""
-    a, b = promoted((a, b), name="batched_tensordot")
-    lefts, rights = _axis_pairs("batched_tensordot", axes, a, b, first=1)
+    return _batched_product("batched_tensordot", *promoted((a, b), name="batched_tensordot"), axes)
+
+
+def _batched_product(name: str, a: Tensor, b: Tensor, axes: Any) -> Tensor:
+    lefts, rights = _axis_pairs(name, axes, a, b, first=1)
     if 0 in lefts or 0 in rights:
-        raise ShapeError("batched_tensordot: the first axis counts the products and cannot be summed over")
-    _check_pairs("batched_tensordot", a, b, [0, *lefts], [0, *rights])
+        raise ShapeError(f"{name}: the first axis counts the products and cannot be summed over")
+    _check_pairs(name, a, b, [0, *lefts], [0, *rights])
     rows = [k for k in range(1, a.ndim) if k not in lefts]
     columns = [k for k in range(1, b.ndim) if k not in rights]
     extents_a, extents_b = sizes(a), sizes(b)
