@@ -299,7 +299,8 @@ def tensordot(a: TensorLike, b: TensorLike, axes: Any = 2) -> Tensor:
 
 def batched_tensordot(a: TensorLike, b: TensorLike, axes: Any = 2) -> Tensor:
     """``tensordot`` of ``a[i]`` and ``b[i]`` for every i; ``axes`` may not name the first axis."""
-    return _batched_product("batched_tensordot", *promoted((a, b), name="batched_tensordot"), axes)
+    a, b = promoted((a, b), name="batched_tensordot")
+    return _batched_product("batched_tensordot", a, b, axes)
 
 
 def _batched_product(name: str, a: Tensor, b: Tensor, axes: Any) -> Tensor:
