@@ -29,24 +29,45 @@ class MismatchError(InternalError, AssertionError):
 
 
 class _NoisyEvaluation(Evaluation):
-    """The reference, with every floating-point result moved a little."""
+    """The reference, with every floating-point operand and result moved a little."""
 
     def __init__(self, values: Mapping[Tensor, Any], rng: np.random.Generator) -> None:
-        super().__init__({node: _moved(np.asarray(value), rng) for node, value in values.items()})
+        super().__init__({node: _moved(np.asarray(value), None, rng) for node, value in values.items()})
         self._rng = rng
 
     def _compute(self, node: Tensor) -> Array:
-        return _moved(super()._compute(node), self._rng)
+        result = super()._compute(node)
+        return _moved(result, self._size_inside(node, result), self._rng)
+
+    def _size_inside(self, node: Tensor, result: Array) -> Array | None:
+        """How large the numbers are that are added inside an operation: its result for operands without signs.
+
+        The rounding errors of a sum that cancels are as large as those of the sum of magnitudes.
+        """
+        if node.op.is_elementwise or node.op.reference is None or result.dtype.kind not in "fc":
+            return None
+        operands = [self.values[i] for i in node.inputs]
+        plain = [np.abs(x).astype(x.dtype) if x.dtype.kind in "fc" else x for x in operands]
+        with np.errstate(all="ignore"):
+            size = np.abs(np.asarray(node.op.reference(*plain, **node.params)))
+        return size if size.shape == result.shape else None
 
 
-def _moved(array: Array, rng: np.random.Generator) -> Array:
-    """Numbers moved by between half of ``UNITS`` and ``UNITS`` units in the last place, up or down."""
+def _moved(array: Array, size: Array | None, rng: np.random.Generator) -> Array:
+    """Numbers moved by between half of ``UNITS`` and ``UNITS`` units in the last place, up or down.
+
+    The units are those of ``size`` where it is finite and larger than the number itself.
+    """
     if array.dtype.kind not in "fc":
         return array
     unit = np.finfo(array.dtype).eps
     step = rng.choice([-1.0, 1.0], array.shape) * rng.uniform(UNITS / 2, UNITS, array.shape)
     with np.errstate(all="ignore"):
-        return np.asarray(array * (1 + unit * step)).astype(array.dtype)
+        own = np.abs(array)
+        scale = own if size is None else np.where(np.isfinite(size) & (size > own), size, own)
+        # Not of infinities: infinity times nothing is no number.
+        moved = np.where(np.isfinite(array), array + unit * step * np.where(np.isfinite(scale), scale, 0), array)
+        return np.asarray(moved).astype(array.dtype)
 
 
 def noise_of(outputs: Sequence[Tensor], values: Mapping[Tensor, Array]) -> list[Array]:
@@ -68,15 +89,16 @@ def noise_of(outputs: Sequence[Tensor], values: Mapping[Tensor, Array]) -> list[
             if got.shape != want.shape:
                 spreads[position] = np.full(want.shape, np.inf)
                 continue
-            spreads[position] = np.maximum(spreads[position], _difference(got, want))
+            difference = _difference(got, want)
+            if want.dtype.kind not in "fc":
+                difference = np.where(difference > 0, np.inf, 0.0)  # any other integer may follow
+            spreads[position] = np.maximum(spreads[position], difference)
     return spreads
 
 
 def _difference(got: Array, want: Array) -> Array:
     """Absolute differences; 0 between equal infinities or two NaN, infinite between a number and none."""
     wide = np.complex128 if got.dtype.kind == "c" else np.float64
-    if got.dtype.kind not in "fc":
-        return np.where(got == want, 0.0, np.inf)
     with np.errstate(all="ignore"):
         difference = np.abs(got.astype(wide) - want.astype(wide))
     same = (got == want) | (np.isnan(got) & np.isnan(want))
@@ -129,6 +151,5 @@ class Comparison:
             finite = np.isfinite(want)
             size = np.abs(np.where(finite, want, 0)).astype(np.float64)
             allowed = self.tolerance * float(limits.eps) * np.maximum(size, float(limits.tiny))
-            if self.may_overflow:
-                allowed = np.where(finite, allowed, np.inf)
+            allowed = np.where(finite, allowed, np.inf if self.may_overflow else 0.0)
         return allowed if self.noise is None else allowed + FACTOR * self.noise

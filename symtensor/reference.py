@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from symtensor_codegen import scalar
-from symtensor_codegen.errors import BackendError, InternalError, ShapeError, UserError
+from symtensor_codegen.errors import BackendError, InternalError, OutOfRangeError, ShapeError, UserError
 from symtensor_codegen.expr import topological
 from symtensor_codegen.scalar import Dim, Scalar
 
@@ -100,8 +100,13 @@ class Evaluation:
             if self.size(guard.condition) == 0:
                 values = [self.size(value) for value in guard.values]
                 raise guard.error(guard.message.format(*values) + where(node))
-        with np.errstate(all="ignore"):
-            result = np.asarray(op.reference(*arrays, **node.params))
+        try:
+            with np.errstate(all="ignore"):
+                result = np.asarray(op.reference(*arrays, **node.params))
+        except IndexError as error:
+            raise OutOfRangeError(f"{op.name}: {error}{where(node)}") from error
+        except ValueError as error:
+            raise ValueError(f"{op.name}: {error}{where(node)}") from error
         self._check(node, result)
         return result
 
