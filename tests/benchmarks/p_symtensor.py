@@ -102,9 +102,7 @@ def W5(d: Arrays, p: Arrays) -> tuple[Call, State]:
         faster = p["mom"] * speed - p["lr"] * gradient
         updates += [(speed, faster), (weight, weight + faster)]
     step = function([x, labels], loss, updates=updates)
-    return program(step, d["x"], d["lab"])[0], lambda: {
-        k: w.get_value() for k, w in zip(MLP, weights, strict=True)
-    }
+    return program(step, d["x"], d["lab"])[0], lambda: {k: w.get_value() for k, w in zip(MLP, weights, strict=True)}
 
 
 def W10(d: Arrays, p: Arrays) -> tuple[Call, None]:

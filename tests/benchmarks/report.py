@@ -24,9 +24,7 @@ def machine() -> str:
     name = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
-        models = [
-            line.split(":")[1].strip() for line in info.read_text().splitlines() if "model name" in line
-        ]
+        models = [line.split(":")[1].strip() for line in info.read_text().splitlines() if "model name" in line]
         name = models[0] if models else name
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return f"{name}, {count} CPUs, Python {platform.python_version()}"
@@ -123,9 +121,7 @@ def targets(figures: dict[str, Any]) -> str:
         mine, floor = cost["symtensor"]["min"], cost["numpy + llvmlite"]["min"]
         verdict = "yes" if mine - floor <= IMPORT_ALLOWANCE else "**no**"
         cells = [duration(mine), f"numpy + llvmlite {duration(floor)}", f"+{duration(max(mine - floor, 0))}"]
-        lines.append(
-            f"| W12 | 1 | import | {' | '.join(cells)} | +{duration(IMPORT_ALLOWANCE)} | {verdict} |"
-        )
+        lines.append(f"| W12 | 1 | import | {' | '.join(cells)} | +{duration(IMPORT_ALLOWANCE)} | {verdict} |")
     return "\n".join(lines) + "\n"
 
 
@@ -145,14 +141,10 @@ def tables(figures: dict[str, Any]) -> str:
     ]
     for threads in counts:
         parts.append(
-            table(
-                f"A call, {threads} thread{'s' if threads != '1' else ''}: minimum", figures, threads, _call
-            )
+            table(f"A call, {threads} thread{'s' if threads != '1' else ''}: minimum", figures, threads, _call)
         )
     parts.append(table("Compilation: cold [from a filled cache, in a new process]", figures, "1", _compile))
-    parts.append(
-        table("Peak memory after compiling, MB (growth since inputs were loaded)", figures, "1", _memory)
-    )
+    parts.append(table("Peak memory after compiling, MB (growth since inputs were loaded)", figures, "1", _memory))
     if figures["imports"]:
         lines = ["### W12: import", "", "| import | minimum | median | peak memory |", "|---|---|---|---|"]
         for name, r in figures["imports"].items():

@@ -67,9 +67,7 @@ def interpreters(named: list[str]) -> dict[str, str]:
     for entry in named:
         name, _, path = entry.partition("=")
         if name not in PEERS or not Path(path).exists():
-            raise SystemExit(
-                f"--interpreter {entry}: expected PEER=PATH, with PEER one of {', '.join(PEERS)}"
-            )
+            raise SystemExit(f"--interpreter {entry}: expected PEER=PATH, with PEER one of {', '.join(PEERS)}")
         chosen[name] = path
     return {name: chosen[name] for name in PEERS if name in chosen}
 
@@ -97,6 +95,8 @@ class Process:
         }
         environment = dict(os.environ)
         environment.pop("PYTHONDONTWRITEBYTECODE", None)  # compiling Python is not what is measured
+        for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
+            environment.pop(name, None)  # OpenBLAS chooses its kernels itself, for every peer that uses it
         for prefix in ("OMP", "OPENBLAS", "MKL", "NUMBA", "VECLIB", "SYMTENSOR"):
             environment[f"{prefix}_NUM_THREADS"] = str(threads)
         environment["SYMTENSOR_CACHE_DIR"] = environment["TMPDIR"] = str(cache)
@@ -273,12 +273,8 @@ def summarise(result: dict[str, Any]) -> None:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure symtensor beside its peers.")
-    parser.add_argument(
-        "--rows", default="", help="workloads, by name or program (default: all that peers share)"
-    )
-    parser.add_argument(
-        "--peers", default="", help=f"of {', '.join(PEERS)} (default: the installed that compile fast)"
-    )
+    parser.add_argument("--rows", default="", help="workloads, by name or program (default: all that peers share)")
+    parser.add_argument("--peers", default="", help=f"of {', '.join(PEERS)} (default: the installed that compile fast)")
     parser.add_argument(
         "--interpreter",
         action="append",
@@ -289,9 +285,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", default="1,2", help="thread counts")
     parser.add_argument("--rounds", type=int, default=6, help="quiet chunks per peer")
     parser.add_argument("--seconds", type=float, default=0.25, help="length of a chunk")
-    parser.add_argument(
-        "--compile-rounds", type=int, default=3, help="fresh compilations; the fastest counts"
-    )
+    parser.add_argument("--compile-rounds", type=int, default=3, help="fresh compilations; the fastest counts")
     parser.add_argument("--no-warm", action="store_true", help="do not compile again from the filled cache")
     parser.add_argument("--no-imports", action="store_true", help="leave out W12, the import times")
     parser.add_argument("--timeout", type=float, default=150, help="seconds for one compilation or chunk")

@@ -54,9 +54,7 @@ def difference(found: Any, expected: Any) -> float:
     a, b = found.reshape(-1), expected.reshape(-1)
     worst = 0.0
     for start in range(0, a.size, 1 << 20):  # in pieces, so that checking does not raise the memory peak much
-        piece = float(
-            np.abs(a[start : start + (1 << 20)].astype("float64") - b[start : start + (1 << 20)]).max()
-        )
+        piece = float(np.abs(a[start : start + (1 << 20)].astype("float64") - b[start : start + (1 << 20)]).max())
         if piece != piece:
             return piece
         worst = max(worst, piece)

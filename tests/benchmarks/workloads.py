@@ -61,9 +61,7 @@ def _fused(rng: Generator, p: Arrays) -> Arrays:
 
 
 def _options(rng: Generator, p: Arrays) -> Arrays:
-    return {
-        k: rng.uniform(low, high, p["N"]) for k, low, high in (("S", 50, 150), ("K", 50, 150), ("T", 0.1, 2))
-    }
+    return {k: rng.uniform(low, high, p["N"]) for k, low, high in (("S", 50, 150), ("K", 50, 150), ("T", 0.1, 2))}
 
 
 def _logits(rng: Generator, p: Arrays) -> Arrays:
