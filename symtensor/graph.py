@@ -75,7 +75,7 @@ class Tensor(TensorMethods, Node):
         found = self.__dict__.get("_tag")
         if found is None:
             found = self.__dict__["_tag"] = Tag()
-        return found  # type: ignore[no-any-return]
+        return found
 
     @tag.setter
     def tag(self, value: Tag) -> None:
@@ -131,7 +131,7 @@ def _user_site() -> tuple[CodeType, int] | None:
     return None
 
 
-class no_recording:  # noqa: N801 - used as a statement, like contextlib's
+class no_recording:
     """Inside this block new nodes do not note a source line (the compiler makes them, not the user)."""
 
     def __enter__(self) -> None:

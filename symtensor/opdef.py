@@ -117,7 +117,8 @@ class OpDef:
     def __call__(self, *inputs: TensorLike, **params: Any) -> Tensor:
         """Apply the operation; arguments are converted as in NumPy."""
         if self.associative and len(inputs) > 2:
-            return reduce(self, inputs)
+            chained: Tensor = reduce(self, inputs)
+            return chained
         if self.convert is not None:
             return self.make(*self.convert(self, inputs), **params)
         return self.make(*[as_tensor(i) for i in inputs], **params)
@@ -150,8 +151,12 @@ def _leaf_infer(inputs: tuple[Tensor, ...], params: Params) -> Inferred:
 
 
 INPUT: Final = OpDef(name="input", doc="An input variable.", infer=_leaf_infer, category="leaf")
-CONSTANT: Final = OpDef(name="constant", doc="A value known when the program is built.", infer=_leaf_infer, category="leaf")
-SHARED: Final = OpDef(name="shared", doc="A variable that keeps its value between calls.", infer=_leaf_infer, category="leaf")
+CONSTANT: Final = OpDef(
+    name="constant", doc="A value known when the program is built.", infer=_leaf_infer, category="leaf"
+)
+SHARED: Final = OpDef(
+    name="shared", doc="A variable that keeps its value between calls.", infer=_leaf_infer, category="leaf"
+)
 
 
 # Sizes ----------------------------------------------------------------------------------------------------------

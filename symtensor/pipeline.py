@@ -33,10 +33,11 @@ def _rules(name: str) -> Callable[[], Any]:
 GRAPH_PASSES = (
     Pass("canonical", "one spelling per expression; constants are folded", _rules("algebra")),
     Pass("shapes", "cancel reshapes, transposes, casts and slices; needs canonical indices", _rules("layout")),
-    Pass("stability", "replace fragile forms by exact equivalents; rows assume the canonical spelling", _rules("stability")),
-    Pass("specialise", "cheaper operations for special operands; last, so that no other rule has to know them", _rules("specialise")),
+    Pass("stability", "replace fragile forms by exact equivalents; needs the canonical spelling", _rules("stability")),
+    Pass("specialise", "cheaper operations for special operands; last, so that no rule has to know them",
+         _rules("specialise")),
 )
-FAST_MATH = Pass("fast_math", "rules that are not exact in IEEE arithmetic; only with config.fast_math", _rules("fast_math"))
+FAST_MATH = Pass("fast_math", "rules that are not exact in IEEE arithmetic; with config.fast_math", _rules("fast_math"))
 QUICK_PASSES = GRAPH_PASSES[:1]  # mode fast_compile
 
 

@@ -13,10 +13,10 @@ from symtensor_codegen import dtypes
 from symtensor_codegen.errors import InternalError, UserError
 
 from .collecting import no_collection
-from .settings import config
 from .graph import Constant, Tensor, ancestors, no_recording, variable
 from .opdef import OPS, describe, where
 from .ops.barriers import DisconnectedType, NullType
+from .settings import config
 from .types import TensorType
 
 

@@ -1,7 +1,8 @@
 """The type of an array expression: element type and the sizes known before the program runs."""
 
+from collections.abc import Sequence
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from symtensor_codegen import dtypes
 from symtensor_codegen.dtypes import DType
@@ -27,7 +28,8 @@ class TensorType:
     element: DType
     shape: tuple[int | None, ...]
 
-    def __new__(cls, dtype: object, shape: "tuple[int | bool | None, ...] | list[int | bool | None]" = ()) -> "TensorType":
+    def __new__(cls, dtype: object, shape: "Sequence[int | bool | None]" = ()) -> "TensorType":
+        """The type with this element type and shape (or broadcast pattern)."""
         return _interned(dtypes.of(dtype), tuple(_size(s) for s in shape))
 
     @property
@@ -59,7 +61,7 @@ class TensorType:
             name = "(" + ", ".join("?" if s is None else str(s) for s in self.shape) + ")"
         return f"TensorType({self.dtype}, {name})"
 
-    def __reduce__(self) -> object:
+    def __reduce__(self) -> tuple[Any, ...]:
         return TensorType, (self.dtype, self.shape)
 
 

@@ -101,9 +101,7 @@ def _powers(rng: np.random.Generator, count: int, info: np.finfo[Any]) -> tuple[
 def _logarithms(rng: np.random.Generator, count: int, info: np.finfo[Any]) -> tuple[Array, Array]:
     """Pairs that matter to each other, and pairs that do not."""
     first = np.concatenate([rng.uniform(-3, 3, count // 2), rng.uniform(-700, 700, count - count // 2)])
-    return first, first + np.concatenate(
-        [rng.uniform(-3, 3, count // 2), rng.uniform(-50, 50, count - count // 2)]
-    )
+    return first, first + np.concatenate([rng.uniform(-3, 3, count // 2), rng.uniform(-50, 50, count - count // 2)])
 
 
 def _log_sum(base: Real | None) -> Callable[[Real, Real], Real]:

@@ -98,9 +98,7 @@ def erf_exponent(mantissa: int, one: float, count: int) -> tuple[float, ...]:
         return mp.erfc(x) * x / mp.erf(x)
 
     first = rounded(2 / mp.sqrt(mp.pi), BITS[mantissa])
-    rest = fitted(
-        lambda x: -mp.log(mp.erfc(x)) / x - first, weight, mp.mpf(0), mp.mpf(one), {mantissa: count}
-    )
+    rest = fitted(lambda x: -mp.log(mp.erfc(x)) / x - first, weight, mp.mpf(0), mp.mpf(one), {mantissa: count})
     return (float(first), *rest[mantissa])
 
 
@@ -209,9 +207,8 @@ from typing import Final
 LOG2_E: Final = {log2_e!r}
 TWO_OVER_PI: Final = {two_over_pi!r}
 TAN_SIXTEENTH_TURN: Final = {tangent!r}
-HALF_PI_PAIR: Final = {half_pi!r}
 
-# 64 zeros and the first bits of 2/pi, in words of 64 bits
+# the first bits of 2/pi, in words of 64 bits
 TWO_OVER_PI_BITS: Final = (
 {words}
 )
@@ -219,9 +216,9 @@ TWO_OVER_PI_BITS: Final = (
 
 
 def bits_of_two_over_pi(words: int) -> list[int]:
-    """Zero, then the leading ``words - 1`` words of 64 bits of 2/pi."""
+    """The leading words of 64 bits of 2/pi."""
     with mp.workprec(64 * words + 64):
-        bits = int(mp.floor(mp.ldexp(2 / mp.pi, 64 * (words - 1))))
+        bits = int(mp.floor(mp.ldexp(2 / mp.pi, 64 * words)))
     return [bits >> (64 * (words - 1 - k)) & (2**64 - 1) for k in range(words)]
 
 
@@ -250,8 +247,7 @@ def main(wanted: list[str]) -> None:
         log2_e=1 / math.log(2),
         two_over_pi=2 / math.pi,
         tangent=math.sqrt(2) - 1,
-        half_pi=parts(mp.pi / 2, 2)[52],
-        words="\n".join(f"    {word:#018x}," for word in bits_of_two_over_pi(20)),
+        words="\n".join(f"    {word:#018x}," for word in bits_of_two_over_pi(19)),
     )
     for name, (comment, derive) in SPECS.items():
         if name in present and name not in wanted:

@@ -25,14 +25,11 @@ def rounded(value: Real, bits: int) -> Real:
 class Samples:
     """A function and its weight on a grid of Chebyshev points (24 a term), with the powers of the points."""
 
-    def __init__(
-        self, function: Function, weight: Function, low: Real, high: Real, powers: Sequence[int]
-    ) -> None:
+    def __init__(self, function: Function, weight: Function, low: Real, high: Real, powers: Sequence[int]) -> None:
         low, high = mp.mpf(low), mp.mpf(high)
         count = 24 * len(powers) + 64
         self.points = [
-            (low + high) / 2 - (high - low) / 2 * mp.cos(mp.pi * (i + mp.mpf(1) / 2) / count)
-            for i in range(count)
+            (low + high) / 2 - (high - low) / 2 * mp.cos(mp.pi * (i + mp.mpf(1) / 2) / count) for i in range(count)
         ]
         self.powers = tuple(powers)
         self.weights = np.array([weight(p) for p in self.points], dtype=object)
@@ -97,9 +94,7 @@ def alternating(errors: Sequence[Real], size: int) -> list[int]:
     return found
 
 
-def minimax(
-    function: Function, weight: Function, low: Real, high: Real, terms: int
-) -> tuple[list[Real], Real]:
+def minimax(function: Function, weight: Function, low: Real, high: Real, terms: int) -> tuple[list[Real], Real]:
     """The polynomial of ``terms`` terms of least ``|weight * (function - polynomial)|``, and that error."""
     samples = Samples(function, weight, low, high, range(terms))
     coefficients = samples.fit(())

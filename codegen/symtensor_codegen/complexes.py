@@ -101,8 +101,8 @@ class _Split:
             buffer = self.buffers[node.param]
             return scalar.load(buffer, [at]), scalar.load(buffer, [at + 1])
         if op is register_op:
-            re, im = self._pair_of_registers(node.param)
-            return scalar.read(re, node.free), scalar.read(im, node.free)
+            first, second = self._pair_of_registers(node.param)
+            return scalar.read(first, node.free), scalar.read(second, node.free)
         if name == "complex":
             return self.reals[node.args[0]], self.reals[node.args[1]]
         if op is cast_op:

@@ -33,8 +33,9 @@ class InternTable(Generic[N]):
         self._lock = RLock()
 
         def forget(dead: Any, refs: dict[Hashable, _KeyedRef] = self._refs) -> None:
-            if refs.get(dead.key) is dead:
-                del refs[dead.key]
+            key: Hashable = dead.key
+            if refs.get(key) is dead:
+                del refs[key]
 
         self._forget = forget
 
@@ -44,7 +45,7 @@ class InternTable(Generic[N]):
     def get(self, key: Hashable) -> N | None:
         """The live node with this key, if any."""
         found = self._refs.get(key)
-        return found() if found is not None else None  # type: ignore[no-any-return]
+        return found() if found is not None else None
 
     def add(self, key: Hashable, node: N) -> N:
         """Register ``node`` under ``key`` and return it, or the node another thread registered first."""

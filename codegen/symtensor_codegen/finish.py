@@ -55,7 +55,7 @@ def _side_by_side(body: tuple[Statement, ...], outer: For, inner: For) -> bool:
         if isinstance(statement, Store):
             if not _paired(statement.buffer, statement.index, outer, inner):
                 return False
-            direct = (statement.value, statement.where)
+            direct: tuple[Scalar | None, ...] = (statement.value, statement.where)
         else:
             direct = () if isinstance(statement, For) else values_of(statement)
         if i in direct or j in direct:
@@ -301,7 +301,9 @@ def _parameters(body: tuple[Statement, ...]) -> tuple[list[Dim], tuple[Statement
 
 
 def _is_parameter(node: Scalar) -> bool:
-    return node.dtype in (dtypes.float32, dtypes.float64) and math.isfinite(node.param) and node.param not in PLAIN_CONSTANTS
+    if node.dtype not in (dtypes.float32, dtypes.float64):
+        return False
+    return math.isfinite(node.param) and node.param not in PLAIN_CONSTANTS
 
 
 def _over(node: Scalar, result: Mapping[Scalar, Scalar]) -> Scalar:

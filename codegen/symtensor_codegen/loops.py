@@ -8,7 +8,6 @@ iterations must not depend on each other.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import Union
 
 from .expr import topological
 from .scalar import Buffer, Dim, Register, Scalar, index_op, load_op, symbol_op
@@ -96,7 +95,7 @@ class Check:
     values: tuple[Scalar, ...] = ()
 
 
-Statement = Union[For, Declare, Update, ArgUpdate, Store, Check]
+Statement = For | Declare | Update | ArgUpdate | Store | Check
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -7,7 +7,6 @@ dimension of an input (``program.inputs[k].dims[axis]``), and from a ``Read`` st
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Union
 
 from . import dtypes
 from .loops import Kernel
@@ -16,7 +15,7 @@ from .scalar import Buffer, Dim, Scalar
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Guard:
-    """The call fails with ``message`` unless the bool ``condition`` holds; ``values`` go into the report (at most 4)."""
+    """The call fails with ``message`` unless the bool ``condition`` holds; up to 4 ``values`` go into the report."""
 
     condition: Scalar
     message: object
@@ -114,7 +113,7 @@ class Copy:
     source: Buffer
 
 
-Step = Union[Guard, Reserve, Place, Allocate, AllocateOutput, Read, Launch, Gemm, Copy]
+Step = Guard | Reserve | Place | Allocate | AllocateOutput | Read | Launch | Gemm | Copy
 
 
 @dataclass(frozen=True, slots=True, eq=False)

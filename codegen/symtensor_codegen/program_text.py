@@ -23,7 +23,8 @@ def _list(dims: tuple[Dim, ...]) -> str:
 
 
 def _matrix(matrix: Matrix) -> str:
-    return f"{matrix.buffer.name}[{scalar_text(matrix.offset)}; {scalar_text(matrix.row_stride)}, {scalar_text(matrix.column_stride)}]"
+    strides = f"{scalar_text(matrix.row_stride)}, {scalar_text(matrix.column_stride)}"
+    return f"{matrix.buffer.name}[{scalar_text(matrix.offset)}; {strides}]"
 
 
 def _step(step: Step) -> str:

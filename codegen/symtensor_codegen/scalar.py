@@ -18,7 +18,7 @@ from .dtypes import DType
 from .errors import InternalError
 from .expr import InternTable, Node
 
-Number = Union[int, float, bool, complex]
+Number = int | float | bool | complex
 Dim = Union[int, "Scalar"]
 
 
@@ -268,7 +268,9 @@ def as_dim(value: Dim) -> Dim:
 OPS: dict[str, ScalarOp] = {}
 
 
-def _op(name: str, arity: int, numpy: Callable[..., Any] | None, result: str = "same", commutative: bool = False) -> ScalarOp:
+def _op(
+    name: str, arity: int, numpy: Callable[..., Any] | None, result: str = "same", commutative: bool = False
+) -> ScalarOp:
     OPS[name] = made = ScalarOp(name, arity, result, numpy, commutative)
     return made
 
@@ -440,7 +442,7 @@ COMBINES: Final[Mapping[str, Combine]] = {
     "mul": Combine(mul, lambda d: 1, np.multiply.reduce),
     "maximum": Combine(maximum, _lowest, np.maximum.reduce),
     "minimum": Combine(minimum, _highest, np.minimum.reduce),
-    "and": Combine(bit_and, lambda d: 1 if d.kind == "b" else -1 if d.kind == "i" else _highest(d), np.bitwise_and.reduce),
+    "and": Combine(bit_and, lambda d: -1 if d.kind == "i" else _highest(d), np.bitwise_and.reduce),
     "or": Combine(bit_or, lambda d: 0, np.bitwise_or.reduce),
     "xor": Combine(bit_xor, lambda d: 0, np.bitwise_xor.reduce),
 }
@@ -625,7 +627,9 @@ _SIMPLIFY: Final[dict[str, Callable[..., Scalar | None]]] = {
 # Analysis -------------------------------------------------------------------------------------------------------
 
 
-def substitute(value: Scalar, replacements: Mapping[Scalar, Scalar], memo: dict[Scalar, Scalar] | None = None) -> Scalar:
+def substitute(
+    value: Scalar, replacements: Mapping[Scalar, Scalar], memo: dict[Scalar, Scalar] | None = None
+) -> Scalar:
     """``value`` with nodes replaced, rebuilt (and simplified) above them; iterative.
 
     The index that a reduction runs over is its own: inside the reduction it is not replaced.

@@ -19,7 +19,6 @@ from symtensor_codegen.scalar import (
     Buffer,
     Register,
     Scalar,
-    const_op,
     load_op,
     reduce_op,
 )
@@ -234,7 +233,9 @@ class Builder:
         for other in self.group.units:
             if unit in other.reads and other.value is not None:
                 for node in other.nodes:
-                    if node.op is load_op and node.param is unit.buffer and node is not here and not self._is_lookup(other, unit, node):
+                    if node.op is not load_op or node.param is not unit.buffer or node is here:
+                        continue
+                    if not self._is_lookup(other, unit, node):
                         return True
         return False
 

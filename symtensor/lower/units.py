@@ -203,7 +203,8 @@ class Units:
         if any(s is None for s in strides):
             return None
         row, column = strides[-2], strides[-1]
-        assert row is not None and column is not None
+        assert row is not None
+        assert column is not None
         if row != 1 and column != 1:
             return None
         if 0 not in dims and any(s == 0 and n != 1 for s, n in zip((row, column), dims[-2:], strict=True)):
@@ -484,7 +485,9 @@ def collapse_reduction(whole: Scalar, units: Units) -> Scalar:
 
 def can_inline(op: OpDef) -> bool:
     """Whether an operation may be computed inside its users (it computes one element in a few operations)."""
-    return op.pull is not None and op.loops is None and (op.is_elementwise or op.category in INLINED) and op.library is None
+    if op.pull is None or op.loops is not None or op.library is not None:
+        return False
+    return op.is_elementwise or op.category in INLINED
 
 
 INLINED = frozenset(("shape", "shaping", "index", "indexing", "creation", "join"))

@@ -50,9 +50,7 @@ def test_circular_functions_beside_multiples_of_half_pi(name: str, kind: str) ->
     assert accuracy.errors(case, kind, arguments, results).max() <= case.bound(kind)
 
 
-@pytest.mark.parametrize(
-    ("name", "kind", "base"), [("log2", k, 2) for k in KINDS] + [("log10", k, 10) for k in KINDS]
-)
+@pytest.mark.parametrize(("name", "kind", "base"), [("log2", k, 2) for k in KINDS] + [("log10", k, 10) for k in KINDS])
 def test_logarithms_of_powers_are_whole(name: str, kind: str, base: int) -> None:
     steps = {
         ("float32", 2): (-149, 128),
@@ -68,9 +66,7 @@ def test_logarithms_of_powers_are_whole(name: str, kind: str, base: int) -> None
 
 def test_exp2_of_whole_numbers_is_exact() -> None:
     whole = np.arange(-1074.0, 1024.0)
-    np.testing.assert_array_equal(
-        native.NativeFunction("exp2", "float64")(whole), np.ldexp(1.0, whole.astype(int))
-    )
+    np.testing.assert_array_equal(native.NativeFunction("exp2", "float64")(whole), np.ldexp(1.0, whole.astype(int)))
 
 
 def test_float16_is_rounded_once_from_float32() -> None:

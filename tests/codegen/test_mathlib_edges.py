@@ -119,9 +119,7 @@ def test_special_pairs(name: str, kind: str) -> None:
     x, y = (grid.ravel() for grid in np.meshgrid(special_numbers(kind), special_numbers(kind)))
     finite = np.where(np.isfinite(x), np.abs(x), 0), np.where(np.isfinite(y), np.abs(y), 0)
     sizes = np.maximum(*finite) if name.startswith("logadd") else None  # the sum may cancel
-    assert_same(
-        NativeFunction(name, kind, kind)(x, y), BINARY[name](x, y), list(zip(x, y, strict=True)), sizes
-    )
+    assert_same(NativeFunction(name, kind, kind)(x, y), BINARY[name](x, y), list(zip(x, y, strict=True)), sizes)
 
 
 # Function, format, the last argument before the result overflows or becomes zero, what it then becomes.
@@ -144,9 +142,7 @@ LIMITS = [
 
 
 @pytest.mark.parametrize(("name", "kind", "last", "beyond"), LIMITS)
-def test_overflow_and_underflow_begin_where_they_should(
-    name: str, kind: str, last: float, beyond: float
-) -> None:
+def test_overflow_and_underflow_begin_where_they_should(name: str, kind: str, last: float, beyond: float) -> None:
     inner = np.array(last, kind)
     outer = np.nextafter(inner, np.array(math.copysign(INF, last), kind))
     at_last, after = NativeFunction(name, kind)(np.array([inner, outer], kind))
@@ -165,8 +161,6 @@ def test_saturated_values() -> None:
 
 def test_small_results_are_not_lost() -> None:
     x = np.array([-720.0, -744.0, -1e-300, 5e-324])
-    np.testing.assert_allclose(
-        NativeFunction("sigmoid", "float64")(x)[:2], np.exp(x[:2]), rtol=1e-9, atol=5e-324
-    )
+    np.testing.assert_allclose(NativeFunction("sigmoid", "float64")(x)[:2], np.exp(x[:2]), rtol=1e-9, atol=5e-324)
     for name in ("expm1", "log1p", "sin", "tan", "arcsin", "arctan", "sinh", "tanh", "arcsinh", "arctanh"):
         np.testing.assert_array_equal(NativeFunction(name, "float64")(x)[2:], x[2:])

@@ -34,9 +34,7 @@ def assert_identical(results: Array, expected: Array) -> None:
 
 
 @pytest.mark.parametrize("kind", FLOATS)
-@pytest.mark.parametrize(
-    ("name", "reference"), [("fmod", np.fmod), ("mod", np.mod), ("nextafter", np.nextafter)]
-)
+@pytest.mark.parametrize(("name", "reference"), [("fmod", np.fmod), ("mod", np.mod), ("nextafter", np.nextafter)])
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_equals_numpy(name: str, reference: Callable[[Array, Array], Array], kind: str) -> None:
     x, y = pairs(kind)
@@ -66,18 +64,12 @@ def test_floor_division_at_zeros_and_infinities_is_numpys(kind: str) -> None:
     assert_identical(NativeFunction("floordiv", kind, kind)(x, y), np.floor_divide(x, y))
 
 
-@pytest.mark.parametrize(
-    ("kind", "exponents"), [("float32", "int32"), ("float64", "int64"), ("float64", "int8")]
-)
+@pytest.mark.parametrize(("kind", "exponents"), [("float32", "int32"), ("float64", "int64"), ("float64", "int8")])
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_ldexp_rounds_once(kind: str, exponents: str) -> None:
     x, _ = pairs(kind)
     limits = np.iinfo(exponents)
-    steps = (
-        np.random.default_rng(0)
-        .integers(max(-2300, limits.min), min(2300, limits.max), x.size)
-        .astype(exponents)
-    )
+    steps = np.random.default_rng(0).integers(max(-2300, limits.min), min(2300, limits.max), x.size).astype(exponents)
     assert_identical(NativeFunction("ldexp", kind, exponents)(x, steps), np.ldexp(x, steps.astype(np.int32)))
 
 

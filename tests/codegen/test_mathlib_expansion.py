@@ -132,9 +132,7 @@ def test_expansion_is_deterministic() -> None:
 def test_a_known_exponent_of_integers_costs_its_bits(exponent: int) -> None:
     x = symbol("x", dtypes.int64)
     expansion = mathlib.expand(apply(scalar.pow_, x, exponent))
-    assert len([node for node in nodes(expansion) if node.op is scalar.mul]) <= 2 * max(
-        exponent.bit_length(), 1
-    )
+    assert len([node for node in nodes(expansion) if node.op is scalar.mul]) <= 2 * max(exponent.bit_length(), 1)
     assert not any(node.op.name == "rarely" for node in nodes(expansion))
 
 

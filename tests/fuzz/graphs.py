@@ -403,7 +403,7 @@ def _join(p: Program, a: int, b: int, c: int) -> Any:
 def _product(p: Program, a: int, b: int, c: int) -> Any:
     kinds = "fc" if c % 4 else "iuf"
     x = p.pick(a, kinds, least=1, most=3)
-    if x is None:
+    if x is None or p.special:  # BLAS leaves out what is multiplied by zero, even NaN
         return None
     sizes = p.shape(x)
     suited = [t for t in p.pool if t.element.kind in kinds and 1 <= t.ndim <= 3]

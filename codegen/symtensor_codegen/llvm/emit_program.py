@@ -13,9 +13,10 @@ from symtensor_codegen.errors import BackendError, InternalError
 from symtensor_codegen.finish import storage
 from symtensor_codegen.llvm import clock
 from symtensor_codegen.llvm.calling import OUT_OF_MEMORY, frame_layout
+from symtensor_codegen.llvm.emission import Value
 from symtensor_codegen.llvm.target import Target
 from symtensor_codegen.llvm.types import literal, typed
-from symtensor_codegen.llvm.values import Evaluator, Value
+from symtensor_codegen.llvm.values import Evaluator
 from symtensor_codegen.program import (
     COUNTERS,
     Allocate,
@@ -113,8 +114,8 @@ class _Emitter(Evaluator):
             self._count(row, begin, 0, 0)
         body = "\n".join([*self.stack, *self.here.lines])
         declarations = "\n".join(f"declare {signature}" for signature in self.declared.values())
-        text = f"{declarations}\n\ndefine i64 @{symbol}(ptr %frame, ptr %call) nounwind {{\nentry:\n{body}\n  ret i64 0\n}}\n"
-        return text, list(self.declared)
+        head = f"define i64 @{symbol}(ptr %frame, ptr %call) nounwind"
+        return f"{declarations}\n\n{head} {{\nentry:\n{body}\n  ret i64 0\n}}\n", list(self.declared)
 
     def _step(self, step: object) -> None:
         match step:
@@ -216,9 +217,8 @@ class _Emitter(Evaluator):
     def _copy(self, target: Buffer, source: Buffer) -> None:
         size = self.size(product((*source.dims, source.dtype.itemsize)))
         self._declare("llvm.memcpy.p0.p0.i64", "void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)")
-        self.here.do(
-            f"call void @llvm.memcpy.p0.p0.i64(ptr {self.pointer(target)}, ptr {self.pointer(source)}, i64 {size}, i1 false)"
-        )
+        to, origin = self.pointer(target), self.pointer(source)
+        self.here.do(f"call void @llvm.memcpy.p0.p0.i64(ptr {to}, ptr {origin}, i64 {size}, i1 false)")
 
     # Kernels ----------------------------------------------------------------------------------------------------
 

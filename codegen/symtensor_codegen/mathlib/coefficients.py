@@ -11,11 +11,9 @@ from typing import Final
 LOG2_E: Final = 1.4426950408889634
 TWO_OVER_PI: Final = 0.6366197723675814
 TAN_SIXTEENTH_TURN: Final = 0.41421356237309515
-HALF_PI_PAIR: Final = (1.5707963267948966, 6.123233995736766e-17)
 
-# 64 zeros and the first bits of 2/pi, in words of 64 bits
+# the first bits of 2/pi, in words of 64 bits
 TWO_OVER_PI_BITS: Final = (
-    0x0000000000000000,
     0xa2f9836e4e441529,
     0xfc2757d1f534ddc0,
     0xdb6295993c439041,

@@ -48,6 +48,4 @@ def erfc(x: Scalar) -> Scalar:
     return select(lt(x, f(0.0)), f(2.0) - value, value)
 
 
-EXPANSIONS: Final[dict[str, Callable[..., Scalar]]] = {
-    function.__name__: function for function in (erf, erfc)
-}
+EXPANSIONS: Final[dict[str, Callable[..., Scalar]]] = {function.__name__: function for function in (erf, erfc)}

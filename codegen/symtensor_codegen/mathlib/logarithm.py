@@ -160,9 +160,7 @@ def logaddexp(a: Scalar, b: Scalar) -> Scalar:
     """``log(exp(a) + exp(b))``, as the larger plus ``log1p(exp(-|a - b|))``."""
     f = FORMATS[a.dtype]
     rest = log1p_of_unit(f, exp_of_bounded(f, -abs_(a - b)))
-    return select(
-        eq(a, b), a + f(table.LN2[f.mantissa][0]), larger(a, b) + rest
-    )  # the first: equal infinities
+    return select(eq(a, b), a + f(table.LN2[f.mantissa][0]), larger(a, b) + rest)  # the first: equal infinities
 
 
 def logaddexp2(a: Scalar, b: Scalar) -> Scalar:

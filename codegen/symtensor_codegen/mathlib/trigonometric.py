@@ -8,9 +8,9 @@ pi/4].
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Final
 
-from symtensor_codegen import dtypes
 from symtensor_codegen.mathlib import coefficients as table
 from symtensor_codegen.mathlib.formats import FORMATS, Format, polynomial, quick_two_sum, two_product, two_sum
 from symtensor_codegen.scalar import (
@@ -33,9 +33,7 @@ from symtensor_codegen.scalar import (
     shr,
 )
 
-Reduced = tuple[
-    Scalar, Scalar, Scalar
-]  # the angle, its correction, and the quadrant as an integer (modulo 4)
+Reduced = tuple[Scalar, Scalar, Scalar]  # the angle, its correction, and the quadrant as an integer (modulo 4)
 
 
 def reduced(f: Format, x: Scalar) -> Reduced:
@@ -51,92 +49,79 @@ def reduced(f: Format, x: Scalar) -> Reduced:
 
 
 def reduced_huge(f: Format, x: Scalar) -> Reduced:
-    """The same for finite ``|x|`` of at least one, however large."""
-    if f.dtype is dtypes.float32:
-        fixed = _turns_of_single(f, x)
-    else:
-        fixed = _turns_of_double(f, x)
-    angle, correction, quadrant = fixed
+    """The same for finite ``|x|`` of at least one, however large.
+
+    With ``|x| = m 2^E`` the words of 2/pi from where a bit is worth less than four times m give ``|x| 2/pi``
+    modulo four, in quarter turns. Three words leave a word of good bits beside the worst cancellation.
+    """
+    width = f.dtype.bits
+    bits = bitcast(abs_(x), f.unsigned)
+    m = bit_or(bit_and(bits, _word(f, (1 << f.mantissa) - 1)), _word(f, 1 << f.mantissa))
+    position = shr(bits, _word(f, f.mantissa)) - _word(f, f.bias + f.mantissa + 2 - width)
+    last = f.bias - f.mantissa - 2 + width
+    high, below = _upper_product(f, m, _window(f, position, last))
+    quadrant = shr(high + _word(f, 1 << (width - 3)), _word(f, width - 2))
+    rest = bitcast(high - shl(quadrant, _word(f, width - 2)), f.signed)
+    head = cast(rest, f.dtype)
+    tail = cast(rest - cast(head, f.signed), f.dtype) * f(2.0 ** (2 - width))
+    tail = fma(cast(bitcast(shr(below, _word(f, 1)), f.signed), f.dtype), f(2.0 ** (3 - 2 * width)), tail)
+    turns, lost = quick_two_sum(head * f(2.0 ** (2 - width)), tail)
+    first, second = (part / 2 for part in table.PI[f.mantissa])
+    product, error = two_product(turns, f(first))
+    correction = fma(turns, f(second), fma(lost, f(first), error))
     negative = lt(x, f(0.0))
     flip = select(negative, f(-1.0), f(1.0))
-    quadrant = cast(quadrant, f.signed)
-    return angle * flip, correction * flip, select(negative, -quadrant, quadrant)
+    quadrant = bitcast(quadrant, f.signed)
+    return product * flip, correction * flip, select(negative, -quadrant, quadrant)
 
 
-def _u64(value: int) -> Scalar:
-    return const(value, dtypes.uint64)
+def _word(f: Format, value: int) -> Scalar:
+    return const(value, f.unsigned)
 
 
-def _window(position: Scalar, last: int, words: int) -> list[Scalar]:
-    """``words`` 64-bit words of 2/pi from a bit ``position`` (at most ``last``) of TWO_OVER_PI_BITS on.
+def _window(f: Format, position: Scalar, last: int) -> list[Scalar]:
+    """Three words of 2/pi from a bit ``position``, at most ``last``, of a word of zeros and its bits.
 
-    A word is picked by halving: each bit of the word number moves all words that can still be wanted.
+    The words are picked by halving: each bit of the word number moves all those that can still be wanted.
     """
-    number = shr(position, _u64(6))
-    found = [_u64(word) for word in table.TWO_OVER_PI_BITS]
-    step = 1 << ((last >> 6).bit_length() - 1)
+    width = f.dtype.bits
+    count = last // width + 4
+    number = shr(position, _word(f, width.bit_length() - 1))
+    found = [_word(f, word) for word in _words_of_two_over_pi(width, count)]
+    step = 1 << ((last // width).bit_length() - 1)
     while step:
-        moved = ne(bit_and(number, _u64(step)), _u64(0))
-        wanted = step + words  # words[0 .. step - 1 + words] may still be asked for
+        moved = ne(bit_and(number, _word(f, step)), _word(f, 0))
         found = [
-            select(moved, found[j + step], found[j]) if j + step < len(found) else found[j]
-            for j in range(min(wanted, len(found)))
+            select(moved, found[j + step], word) if j + step < len(found) else word
+            for j, word in enumerate(found[: step + 3])
         ]
         step //= 2
-    offset = bit_and(position, _u64(63))
-    back = _u64(63) - offset
-    return [bit_or(shl(found[j], offset), shr(shr(found[j + 1], _u64(1)), back)) for j in range(words)]
+    offset = bit_and(position, _word(f, width - 1))
+    back = _word(f, width - 1) - offset
+    return [bit_or(shl(a, offset), shr(shr(b, _word(f, 1)), back)) for a, b in pairwise(found)]
 
 
-def _quarter_turns(high: Scalar) -> tuple[Scalar, Scalar]:
-    """The nearest quadrant of an angle of 2^-62 quarter turns a unit, and what is left, signed."""
-    quadrant = shr(high + _u64(1 << 61), _u64(62))
-    return quadrant, bitcast(high - shl(quadrant, _u64(62)), dtypes.int64)
+def _words_of_two_over_pi(width: int, count: int) -> list[int]:
+    """A word of zeros, then the leading bits of 2/pi, in ``count`` words in all."""
+    total = 64 * len(table.TWO_OVER_PI_BITS)
+    bits = sum(word << (total - 64 * (k + 1)) for k, word in enumerate(table.TWO_OVER_PI_BITS))
+    return [0, *(bits >> (total - width * k) & ((1 << width) - 1) for k in range(1, count))]
 
 
-def _mantissa_and_position(f: Format, x: Scalar) -> tuple[Scalar, Scalar]:
-    """The integer m of x, and where TWO_OVER_PI_BITS has the first bit worth less than 4 m."""
-    bits = cast(bitcast(abs_(x), f.unsigned), dtypes.uint64)
-    mantissa = bit_or(bit_and(bits, _u64((1 << f.mantissa) - 1)), _u64(1 << f.mantissa))
-    return mantissa, shr(bits, _u64(f.mantissa)) - _u64(f.bias + f.mantissa + 2 - 64)
-
-
-def _turns_of_single(f: Format, x: Scalar) -> Reduced:
-    """Angle, correction and quadrant of a float32, from 96 bits of 2/pi."""
-    low = _u64(0xFFFFFFFF)
-    m, position = _mantissa_and_position(f, x)
-    first, second = _window(position, 2 * f.bias - f.bias - f.mantissa - 2 + 64, 2)
-    p0 = m * shr(second, _u64(32))
-    p1 = m * bit_and(first, low) + shr(p0, _u64(32))
-    p2 = m * shr(first, _u64(32)) + shr(p1, _u64(32))
-    quadrant, rest = _quarter_turns(bit_or(shl(p2, _u64(32)), bit_and(p1, low)))
-    wide = cast(rest, dtypes.float64) * (table.HALF_PI_PAIR[0] * 2.0**-62)
-    angle = cast(wide, dtypes.float32)
-    return angle, cast(wide - cast(angle, dtypes.float64), dtypes.float32), quadrant
-
-
-def _turns_of_double(f: Format, x: Scalar) -> Reduced:
-    """Angle, correction and quadrant of a float64, from 192 bits of 2/pi."""
-    low = _u64(0xFFFFFFFF)
-    m, position = _mantissa_and_position(f, x)
-    words = _window(position, 2 * f.bias - f.bias - f.mantissa - 2 + 64, 3)
-    limbs = [part for word in reversed(words) for part in (bit_and(word, low), shr(word, _u64(32)))]
-    m0, m1 = bit_and(m, low), shr(m, _u64(32))
-    carry = shr(m0 * limbs[0], _u64(32))
+def _upper_product(f: Format, m: Scalar, words: list[Scalar]) -> tuple[Scalar, Scalar]:
+    """The upper two words of m times three words, modulo three words, by multiplying half words."""
+    half = _word(f, f.dtype.bits // 2)
+    low = _word(f, (1 << (f.dtype.bits // 2)) - 1)
+    limbs = [part for word in reversed(words) for part in (bit_and(word, low), shr(word, half))]
+    m0, m1 = bit_and(m, low), shr(m, half)
+    carry = shr(m0 * limbs[0], half)
     sums: list[Scalar] = []
-    for k in range(1, 6):
-        product = m0 * limbs[k]
-        total = bit_and(product, low) + carry + m1 * limbs[k - 1]
+    for below, limb in pairwise(limbs):
+        product = m0 * limb
+        total = bit_and(product, low) + carry + m1 * below
         sums.append(bit_and(total, low))
-        carry = shr(total, _u64(32)) + shr(product, _u64(32))
-    quadrant, rest = _quarter_turns(bit_or(shl(sums[4], _u64(32)), sums[3]))
-    below = bit_or(shl(sums[2], _u64(32)), sums[1])
-    head = cast(rest, dtypes.float64)
-    tail = cast(rest - cast(head, dtypes.int64), dtypes.float64) * 2.0**-62
-    tail = fma(cast(bitcast(shr(below, _u64(1)), dtypes.int64), dtypes.float64), f(2.0**-125), tail)
-    turns, lost = quick_two_sum(head * 2.0**-62, tail)
-    product, error = two_product(turns, f(table.HALF_PI_PAIR[0]))
-    return product, fma(turns, f(table.HALF_PI_PAIR[1]), fma(lost, f(table.HALF_PI_PAIR[0]), error)), quadrant
+        carry = shr(total, half) + shr(product, half)
+    return bit_or(shl(sums[4], half), sums[3]), bit_or(shl(sums[2], half), sums[1])
 
 
 def sine_of_reduced(f: Format, angle: Scalar, correction: Scalar) -> Scalar:
@@ -208,6 +193,4 @@ def tan(x: Scalar) -> Scalar:
     return select(eq(x, f(0.0)), x, value)
 
 
-EXPANSIONS: Final[dict[str, Callable[..., Scalar]]] = {
-    function.__name__: function for function in (sin, cos, tan)
-}
+EXPANSIONS: Final[dict[str, Callable[..., Scalar]]] = {function.__name__: function for function in (sin, cos, tan)}
