@@ -154,10 +154,22 @@ def _key_guards(x: Tensor, items: Items, others: Sequence[Tensor]) -> list[Guard
             step = scalar.as_int(dim_of(others[item[3][1]]))
             message = f"a slice of step 0 on axis {axis}: {describe(x)}"
             guards.append(Guard(scalar.ne(step, 0), message, (), ValueError))
+        elif item[0] == "array" or (item[0] == "index" and not isinstance(item[1], int)):
+            guards += _has_elements(x, axis, others[item[1] if item[0] == "array" else item[1][1]])
     arrays = [others[item[1]] for item in items if item[0] == "array"]
     if len(arrays) > 1:
         guards += fit_guards("index arrays", arrays, broadcast_dims("index arrays", arrays))
     return guards
+
+
+def _has_elements(x: Tensor, axis: int, index: Tensor) -> list[Guard]:
+    """The guard that nothing is looked up on an empty axis: there a refused index has no element to stand for it."""
+    extent = x.dims[axis]
+    if isinstance(extent, int) and extent > 0:
+        return []
+    nothing = scalar.eq(scalar.as_int(scalar.product(index.dims)), 0)
+    message = f"an index is out of range on axis {axis}, which is empty: {describe(x)}"
+    return [Guard(scalar.gt(scalar.as_int(extent), 0) | nothing, message, (), OutOfRangeError)]
 
 
 def fit_guards(name: str, tensors: Sequence[Tensor], dims: Sequence[Dim]) -> list[Guard]:
