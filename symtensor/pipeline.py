@@ -8,6 +8,7 @@ from typing import Any
 from symtensor_codegen.errors import InternalError
 from symtensor_codegen.program import with_counters
 
+from .collecting import no_collection
 from .graph import Tensor
 from .lower.plan import Plan, Result, plan
 
@@ -98,14 +99,15 @@ def compile_graph(
     from symtensor_codegen.llvm.backend import compile_program
 
     start = perf_counter()
-    stages = rewritten([r.node for r in results], passes)
-    middle = perf_counter()
-    made = plan(name, inputs, cells, [Result(n, r.cell) for n, r in zip(stages[-1].outputs, results, strict=True)])
-    if profile:
-        made = replace(made, program=with_counters(made.program))
-    lowered = perf_counter()
-    native = compile_program(made.program)
-    end = perf_counter()
+    with no_collection():
+        stages = rewritten([r.node for r in results], passes)
+        middle = perf_counter()
+        made = plan(name, inputs, cells, [Result(n, r.cell) for n, r in zip(stages[-1].outputs, results, strict=True)])
+        if profile:
+            made = replace(made, program=with_counters(made.program))
+        lowered = perf_counter()
+        native = compile_program(made.program)
+        end = perf_counter()
     times = {
         "rewrite": (middle - start) * 1e3,
         "lower": (lowered - middle) * 1e3,
