@@ -72,9 +72,7 @@ class Profile:
         for step, row in zip(self._steps, self._rows(), strict=False):
             calls, ticks, elements, traffic = (int(word) for word in row)
             name = step.kernel.name if isinstance(step, Launch) else f"matrix product {step.out.buffer.name}"
-            found.append(
-                StepProfile(name, calls, self._rate.seconds(ticks), elements, traffic, isinstance(step, Gemm))
-            )
+            found.append(StepProfile(name, calls, self._rate.seconds(ticks), elements, traffic, isinstance(step, Gemm)))
         return found
 
     def reset(self) -> None:

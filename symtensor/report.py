@@ -19,12 +19,14 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(row[k]) for row in [header, *rows]) for k in range(len(header))]
     lines = []
     for row in [header, tuple("-" * w for w in widths), *rows]:
-        cells = [
-            cell.rjust(w) if cell[:1].isdigit() else cell.ljust(w)
-            for cell, w in zip(row, widths, strict=True)
-        ]
+        cells = [cell.rjust(w) if cell[:1].isdigit() else cell.ljust(w) for cell, w in zip(row, widths, strict=True)]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 kernel``, ``2 kernels``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 class Stages(Mapping[str, str]):
@@ -59,9 +61,7 @@ def explanation(compilation: "Compilation") -> str:
     rows: list[tuple[str, ...]] = []
     for stage in compilation.stages:
         fired = Counter(firing.rule for firing in stage.log)
-        told = (
-            ", ".join(f"{rule} x{n}" if n > 1 else rule for rule, n in fired.most_common()) or "(unchanged)"
-        )
+        told = ", ".join(f"{rule} x{n}" if n > 1 else rule for rule, n in fired.most_common()) or "(unchanged)"
         if stage.name == "graph":
             told = "as written, with gradients"
         rows.append((stage.name, str(len(ancestors(stage.outputs))), f"{stage.milliseconds:.2f}", told))
@@ -70,12 +70,11 @@ def explanation(compilation: "Compilation") -> str:
     products = sum(isinstance(s, Gemm) for s in program.steps)
     times = compilation.milliseconds
     rows.append(("lower", str(len(compilation.plan.units.list)), f"{times['lower']:.2f}",
-                 f"{len(launches)} kernels, {products} matrix products"))  # fmt: skip
+                 f"{counted(len(launches), 'kernel')}, {counted(products, 'matrix product')}"))  # fmt: skip
     rows.append(("native", str(len(launches)), f"{times['native']:.2f}",
-                 f"{native.compiled} kernels compiled, {native.hits} from the cache"))  # fmt: skip
+                 f"{counted(native.compiled, 'kernel')} compiled, {native.hits} from the cache"))  # fmt: skip
     kernels = [
-        (s.kernel.name, scalar_text(s.extent), ", ".join(b.name for b in s.buffers), s.kernel.note)
-        for s in launches
+        (s.kernel.name, scalar_text(s.extent), ", ".join(b.name for b in s.buffers), s.kernel.note) for s in launches
     ]
     text = table(("pass", "nodes", "ms", "what happened"), rows)
     if kernels:
@@ -101,7 +100,9 @@ def memory(compilation: "Compilation") -> str:
                 where = "returned" if cell is None else f"next value of {program.cells[cell].name}"
                 rows.append((*_buffer(buffer), where))
     rows += [(*_buffer(o.buffer), "updated in place") for o in program.outputs if o.in_place]
-    text = f"arena: {placed} temporary buffers in {len(places)} places" if placed else "arena: none"
+    text = (
+        f"arena: {counted(placed, 'temporary buffer')} in {counted(len(places), 'place')}" if placed else "arena: none"
+    )
     return f"{text}\n\n{table(('buffer', 'dtype', 'bytes', 'where'), rows)}" if rows else text
 
 
