@@ -20,6 +20,7 @@ from .gradient_arguments import (
 from .graph import Tensor, TensorLike, constant, replace, variable
 from .opdef import describe
 from .pullback import DisconnectedInputError, connected, float_like, pull_back
+from .test_values import compute_all
 from .types import TensorType
 
 
@@ -82,6 +83,7 @@ def grad(
     )
     if add_names and cost is not None and cost.name:
         name_results(results, variables, cost.name)
+    compute_all([g for g in results if isinstance(g, Tensor)])
     return shaped_as(wrt, results)
 
 

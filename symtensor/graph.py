@@ -21,6 +21,7 @@ from symtensor_codegen.expr import InternTable, Node, topological
 from symtensor_codegen.scalar import Dim
 
 from .methods import TensorMethods
+from .settings import config
 from .types import TensorType, tensor_type
 
 if TYPE_CHECKING:
@@ -102,11 +103,14 @@ def intern(
     """The node ``op(*inputs, **params)``, inferred and made if it does not exist yet."""
     key = (op, inputs, tuple(params.items()))
     found = _TABLE.get(key)
-    if found is not None:
-        return found
-    element, dims = infer()
-    node = _new(Tensor, op, inputs, params, element, dims)
-    return _TABLE.add(key, node)
+    if found is None:
+        element, dims = infer()
+        found = _TABLE.add(key, _new(Tensor, op, inputs, params, element, dims))
+    if config.compute_test_value != "off" and _recording:
+        from .test_values import compute
+
+        compute(found)
+    return found
 
 
 def _new(
@@ -205,8 +209,6 @@ def as_tensor(value: TensorLike, dtype: object = None) -> Tensor:
 
         return stack([as_tensor(v) for v in value])
     if isinstance(value, (list, tuple)) and len(value) == 0 and dtype is None:
-        from .settings import config
-
         return constant(np.zeros(0, config.floatX))
     return constant(value, dtype)
 

@@ -4,7 +4,7 @@ Slow and obvious. It is the ``reference`` mode of ``function``, the oracle of te
 folded with. Nothing is rewritten, fused or compiled here.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,7 +43,9 @@ class Evaluation:
     """Values of tensors, computed when asked for and kept."""
 
     def __init__(self, values: Mapping[Tensor, Any]) -> None:
-        self.values: dict[Tensor, Array] = {node: given(node, value) for node, value in values.items()}
+        self.values: MutableMapping[Tensor, Array] = {
+            node: given(node, value) for node, value in values.items()
+        }
         self._sizes: dict[Scalar, int | None] = {}
 
     def value(self, wanted: Tensor) -> Array:

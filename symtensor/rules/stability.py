@@ -75,12 +75,17 @@ def stable_reductions(x: Hole, a: Param) -> Rows:
 def switch_sinking(p: Hole, x: Hole, y: Hole) -> Rows:
     """A product or quotient with zero where a condition says so is zero there, even beside infinity or NaN.
 
-    This is what makes the gradient of ``switch(x > 0, log(x), 0)`` zero, not NaN, at x = 0.
+    This is what makes the gradient of ``switch(x > 0, log(x), 0)`` zero, not NaN, at x = 0. Sums of such terms
+    are one again, for the gradient of the gradient.
     """
     yield "product_with_switch_yes", switch(p, x, 0) * y, switch(p, x * y, 0), real(x)
     yield "product_with_switch_no", switch(p, 0, x) * y, switch(p, 0, x * y), real(x)
     yield "quotient_of_switch_yes", switch(p, x, 0) / y, switch(p, x / y, 0), real(x)
     yield "quotient_of_switch_no", switch(p, 0, x) / y, switch(p, 0, x / y), real(x)
+    yield "sum_of_switches_yes", switch(p, x, 0) + switch(p, y, 0), switch(p, x + y, 0), real(x)
+    yield "sum_of_switches_no", switch(p, 0, x) + switch(p, 0, y), switch(p, 0, x + y), real(x)
+    yield "difference_of_switches_yes", switch(p, x, 0) - switch(p, y, 0), switch(p, x - y, 0), real(x)
+    yield "difference_of_switches_no", switch(p, 0, x) - switch(p, 0, y), switch(p, 0, x - y), real(x)
     yield "neg_of_switch_yes", -switch(p, x, 0), switch(p, -x, 0), real(x)
     yield "neg_of_switch_no", -switch(p, 0, x), switch(p, 0, -x), real(x)
 
