@@ -149,7 +149,7 @@ def test_what_has_no_decomposition_is_refused() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", derive.SPECS)
+@pytest.mark.parametrize("name", [name for name in derive.SPECS if name not in ("ERF", "ERFC")])  # half a minute
 def test_constants_are_those_the_script_derives(name: str) -> None:
     with mp.workprec(derive.PRECISION):
         assert derive.SPECS[name][1]() == getattr(coefficients, name)
