@@ -1,21 +1,28 @@
 """symtensor: a symbolic tensor compiler with automatic differentiation, in Theano's user model."""
 
+from . import compile, gradient, printing, tensor
 from . import ops as _ops
+from .apply import Apply
 from .arguments import In, MissingInputError, Out, UnusedInputError, UpdateError
 from .cloning import clone
 from .compiled_function import Function
 from .differentiation import Lop, Rop, grad
 from .failures import NotFiniteError
 from .functions import function
+from .graph import Constant
+from .graph import Tensor as Variable
 from .modes import Mode
+from .printing import pp
 from .settings import config
 from .shared_variables import SharedVariable, shared
+from .tensor import dot
 
 del _ops
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "Function", "In", "Lop", "MissingInputError", "Mode", "NotFiniteError", "Out", "Rop", "SharedVariable",
-    "UnusedInputError", "UpdateError", "clone", "config", "function", "grad", "shared",
+    "compile", "gradient", "printing", "tensor", "Apply", "Constant", "Function", "In", "Lop", "MissingInputError",
+    "Mode", "NotFiniteError", "Out", "Rop", "SharedVariable", "UnusedInputError", "UpdateError", "Variable",
+    "clone", "config", "dot", "function", "grad", "pp", "shared",
 ]  # fmt: skip

@@ -31,3 +31,18 @@ def get_scalar_constant_value(value: TensorLike) -> Any:
     if not all(leaf.op is CONSTANT for leaf in leaves([node])):
         raise NotScalarConstantError(f"{describe(node)} depends on variables")
     return evaluate([node], {})[0].reshape(())[()]
+
+
+def extract_constant(value: TensorLike, elemwise: bool = True, only_process_constants: bool = False) -> Any:
+    """The number an expression stands for, or the expression where it is not one known number.
+
+    ``elemwise`` is accepted for Theano's sake. ``only_process_constants`` computes nothing: only constants
+    count as known.
+    """
+    node = as_tensor(value)
+    if only_process_constants and node.op is not CONSTANT:
+        return node
+    try:
+        return get_scalar_constant_value(node)
+    except NotScalarConstantError:
+        return node

@@ -39,6 +39,11 @@ class Tag:
     def __init__(self, **values: Any) -> None:
         self.__dict__.update(values)
 
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """What the user put there."""
+
 
 class Tensor(TensorMethods, Node):
     """An array expression.

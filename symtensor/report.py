@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from symtensor_codegen.program import Allocate, AllocateOutput, Gemm, Launch, Place
+from symtensor_codegen.program_text import program_names
 from symtensor_codegen.scalar import Buffer, Dim, product
-from symtensor_codegen.text import scalar_text
+from symtensor_codegen.text import Names, scalar_text
 
 from .graph import ancestors
 
@@ -74,7 +75,7 @@ def explanation(compilation: "Compilation") -> str:
     rows.append(("native", str(len(launches)), f"{times['native']:.2f}",
                  f"{counted(native.compiled, 'kernel')} compiled, {native.hits} from the cache"))  # fmt: skip
     kernels = [
-        (s.kernel.name, scalar_text(s.extent), ", ".join(b.name for b in s.buffers), s.kernel.note) for s in launches
+        (s.kernel.name, scalar_text(s.extent, program_names(program)), ", ".join(b.name for b in s.buffers), s.kernel.note) for s in launches
     ]
     text = table(("pass", "nodes", "ms", "what happened"), rows)
     if kernels:
@@ -85,6 +86,7 @@ def explanation(compilation: "Compilation") -> str:
 def memory(compilation: "Compilation") -> str:
     """The buffers of one call: outputs, places in the arena (shared where lifetimes allow), updates."""
     program = compilation.plan.program
+    names = program_names(program)
     rows: list[tuple[str, ...]] = []
     places: dict[Dim, int] = {}
     placed = 0
@@ -92,20 +94,20 @@ def memory(compilation: "Compilation") -> str:
         match step:
             case Place(buffer=buffer, offset=offset):
                 placed += 1
-                rows.append((*_buffer(buffer), f"arena, place {places.setdefault(offset, len(places) + 1)}"))
+                rows.append((*_buffer(buffer, names), f"arena, place {places.setdefault(offset, len(places) + 1)}"))
             case Allocate(buffer=buffer):
-                rows.append((*_buffer(buffer), "block of its own"))
+                rows.append((*_buffer(buffer, names), "block of its own"))
             case AllocateOutput(buffer=buffer, position=position):
                 cell = program.outputs[position].cell
                 where = "returned" if cell is None else f"next value of {program.cells[cell].name}"
-                rows.append((*_buffer(buffer), where))
-    rows += [(*_buffer(o.buffer), "updated in place") for o in program.outputs if o.in_place]
+                rows.append((*_buffer(buffer, names), where))
+    rows += [(*_buffer(o.buffer, names), "updated in place") for o in program.outputs if o.in_place]
     text = (
         f"arena: {counted(placed, 'temporary buffer')} in {counted(len(places), 'place')}" if placed else "arena: none"
     )
     return f"{text}\n\n{table(('buffer', 'dtype', 'bytes', 'where'), rows)}" if rows else text
 
 
-def _buffer(buffer: Buffer) -> tuple[str, str, str]:
-    size = scalar_text(product((*buffer.dims, buffer.dtype.itemsize)))
+def _buffer(buffer: Buffer, names: Names) -> tuple[str, str, str]:
+    size = scalar_text(product((*buffer.dims, buffer.dtype.itemsize)), names)
     return buffer.name, str(buffer.dtype), size[1:-1] if size.startswith("(") else size

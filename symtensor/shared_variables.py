@@ -98,14 +98,7 @@ def shared(
         raise TypeError(f"shared: the value must be an array or number, not the expression {value!r}")
     if strict and not isinstance(value, (np.ndarray, np.generic)):
         raise TypeError(f"shared(strict=True): the value must be a NumPy array, not {type(value).__name__}")
-    try:
-        array: npt.NDArray[Any] = np.asarray(value)
-    except ValueError:
-        if not isinstance(value, (list, tuple)):
-            raise
-        raise ShapeError(f"{what}: the rows of a nested list must have equal lengths") from None
-    if array.dtype.kind not in "biufc":
-        raise DTypeError(f"shared: {value!r} is not numeric (NumPy gives it dtype {array.dtype})")
+    array = _numeric(value, "shared")
     element = dtypes.of(array.dtype)
     sizes: tuple[int | None, ...] = tuple(None for _ in array.shape)
     if shape is not None:
@@ -123,7 +116,7 @@ def accepted(value: Any, kind: TensorType, what: str, borrow: bool = False) -> n
         DTypeError: converting would lose something.
         ShapeError: the rank or a fixed size differs.
     """
-    array = converted(value, kind, what, advice=f"convert it: value.astype({kind.dtype!r})")
+    array: npt.NDArray[Any] = converted(value, kind, what, advice=f"convert it: value.astype({kind.dtype!r})")
     for axis, size in enumerate(kind.shape):
         if size is not None and array.shape[axis] != size:
             raise ShapeError(f"{what}: axis {axis} must have size {size}, got shape {array.shape}")
@@ -144,14 +137,7 @@ def converted(
     wanted = kind.element.numpy
     if isinstance(value, Tensor):
         raise TypeError(f"{what}: expected an array, got the expression {value!r}; compile it or use .eval()")
-    try:
-        array: npt.NDArray[Any] = np.asarray(value)
-    except ValueError:
-        if not isinstance(value, (list, tuple)):
-            raise
-        raise ShapeError(f"{what}: the rows of a nested list must have equal lengths") from None
-    if array.dtype.kind not in "biufc":
-        raise DTypeError(f"{what}: {value!r} is not numeric (NumPy gives it dtype {array.dtype})")
+    array = _numeric(value, what)
     if array.ndim != kind.ndim:
         wanted_rank = "1 dimension" if kind.ndim == 1 else f"{kind.ndim} dimensions"
         raise ShapeError(f"{what}: expected {wanted_rank} ({kind}), got {array.ndim} (shape {array.shape})")
@@ -162,7 +148,20 @@ def converted(
                 got = f"{value!r} ({got})"
             raise DTypeError(f"{what}: {got} does not convert to {kind.dtype} without loss; {advice}")
         array = array.astype(wanted)
-    return np.ascontiguousarray(array).reshape(array.shape)
+    return array if array.flags.c_contiguous and array.flags.aligned else array.copy(order="C")
+
+
+def _numeric(value: Any, what: str) -> npt.NDArray[Any]:
+    """``value`` as an array of numbers of its own type."""
+    try:
+        array: npt.NDArray[Any] = np.asarray(value)
+    except ValueError:
+        if not isinstance(value, (list, tuple)):
+            raise
+        raise ShapeError(f"{what}: the rows of a nested list must have equal lengths") from None
+    if array.dtype.kind not in "biufc":
+        raise DTypeError(f"{what}: {value!r} is not numeric (NumPy gives it dtype {array.dtype})")
+    return array
 
 
 def _may_convert(value: Any, array: npt.NDArray[Any], wanted: np.dtype[Any], downcast: bool | None) -> bool:

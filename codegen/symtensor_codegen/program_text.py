@@ -1,52 +1,75 @@
 """The textual form of host programs, for people."""
 
 from .program import Allocate, AllocateOutput, Copy, Gemm, Guard, Launch, Matrix, Place, Program, Read, Reserve, Step
-from .scalar import Dim
-from .text import scalar_text
+from .scalar import Dim, Scalar
+from .text import Names, scalar_text
+
+
+def program_names(program: Program) -> Names:
+    """Names for the sizes of a program's arguments: ``x.shape[0]``."""
+    names = Names()
+    for buffer in (*program.inputs, *program.cells):
+        for axis, size in enumerate(buffer.dims):
+            if isinstance(size, Scalar):
+                names.give(size, f"{buffer.name}.shape[{axis}]")
+    for step in program.steps:
+        if isinstance(step, Read):
+            names.give(step.symbol, f"value({step.buffer.name})")
+    return names
 
 
 def program_text(program: Program) -> str:
     """A program as lines of text: its arguments, its steps in order, and its results."""
-    lines = [f"program {program.name}:"]
-    for title, buffers in (("input", program.inputs), ("cell", program.cells)):
-        for buffer in buffers:
-            lines.append(f"  {title} {buffer.name}: {buffer.dtype}[{_list(buffer.dims)}]")
-    lines += [f"  {_step(step)}" for step in program.steps]
-    for output in program.outputs:
-        where = "return" if output.cell is None else f"cell {output.cell}"
-        lines.append(f"  {where} <- {output.buffer.name}" + (" (in place)" if output.in_place else ""))
-    return "\n".join(lines)
+    return "\n".join(_Writer(program).lines())
 
 
-def _list(dims: tuple[Dim, ...]) -> str:
-    return ", ".join(scalar_text(d) for d in dims)
+class _Writer:
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.names = program_names(program)
 
+    def lines(self) -> list[str]:
+        program = self.program
+        lines = [f"program {program.name}:"]
+        for title, buffers in (("input", program.inputs), ("cell", program.cells)):
+            for buffer in buffers:
+                lines.append(f"  {title} {buffer.name}: {buffer.dtype}[{self.list(buffer.dims)}]")
+        lines += [f"  {self.step(step)}" for step in program.steps]
+        for output in program.outputs:
+            where = "return" if output.cell is None else f"cell {output.cell}"
+            lines.append(f"  {where} <- {output.buffer.name}" + (" (in place)" if output.in_place else ""))
+        return lines
 
-def _matrix(matrix: Matrix) -> str:
-    strides = f"{scalar_text(matrix.row_stride)}, {scalar_text(matrix.column_stride)}"
-    return f"{matrix.buffer.name}[{scalar_text(matrix.offset)}; {strides}]"
+    def size(self, value: Dim) -> str:
+        return scalar_text(value, self.names)
 
+    def list(self, dims: tuple[Dim, ...]) -> str:
+        return ", ".join(self.size(d) for d in dims)
 
-def _step(step: Step) -> str:
-    match step:
-        case Guard(condition=condition):
-            return f"guard {scalar_text(condition)}"
-        case Reserve(size=size):
-            return f"reserve {scalar_text(size)} bytes"
-        case Place(buffer=buffer, offset=offset):
-            return f"place {buffer.name}: {buffer.dtype}[{_list(buffer.dims)}] at {scalar_text(offset)}"
-        case Allocate(buffer=buffer):
-            return f"allocate {buffer.name}: {buffer.dtype}[{_list(buffer.dims)}]"
-        case AllocateOutput(buffer=buffer, position=position):
-            return f"output {position} = {buffer.name}: {buffer.dtype}[{_list(buffer.dims)}]"
-        case Read(symbol=symbol, buffer=buffer):
-            return f"read {scalar_text(symbol)} from {buffer.name}"
-        case Launch(kernel=kernel, buffers=buffers, parameters=parameters, extent=extent, grain=grain):
-            given = ", ".join([*(b.name for b in buffers), *(scalar_text(p) for p in parameters)])
-            return f"launch {kernel.name}({given}) over {scalar_text(extent)}, grain {scalar_text(grain)}"
-        case Gemm(out=out, a=a, b=b, m=m, n=n, k=k, batch=batch):
-            sizes = ", ".join(scalar_text(s) for s in (m, n, k))
-            times = "" if batch == 1 else f" x {scalar_text(batch)}"
-            return f"{_matrix(out)} = {_matrix(a)} @ {_matrix(b)}  # {sizes}{times}"
-        case Copy(target=target, source=source):
-            return f"copy {source.name} to {target.name}"
+    def matrix(self, matrix: Matrix) -> str:
+        strides = f"{self.size(matrix.row_stride)}, {self.size(matrix.column_stride)}"
+        return f"{matrix.buffer.name}[{self.size(matrix.offset)}; {strides}]"
+
+    def step(self, step: Step) -> str:
+        match step:
+            case Guard(condition=condition):
+                return f"guard {self.size(condition)}"
+            case Reserve(size=size):
+                return f"reserve {self.size(size)} bytes"
+            case Place(buffer=buffer):
+                return f"place {buffer.name}: {buffer.dtype}[{self.list(buffer.dims)}]"
+            case Allocate(buffer=buffer):
+                return f"allocate {buffer.name}: {buffer.dtype}[{self.list(buffer.dims)}]"
+            case AllocateOutput(buffer=buffer, position=position):
+                return f"output {position} = {buffer.name}: {buffer.dtype}[{self.list(buffer.dims)}]"
+            case Read(symbol=symbol, buffer=buffer):
+                return f"read {self.size(symbol)} from {buffer.name}"
+            case Launch(kernel=kernel, buffers=buffers, parameters=parameters, extent=extent, grain=grain):
+                given = ", ".join([*(b.name for b in buffers), *(self.size(p) for p in parameters)])
+                return f"launch {kernel.name}({given}) over {self.size(extent)}, grain {self.size(grain)}"
+            case Gemm(out=out, a=a, b=b, m=m, n=n, k=k, batch=batch):
+                sizes = ", ".join(self.size(s) for s in (m, n, k))
+                times = "" if batch == 1 else f" x {self.size(batch)}"
+                return f"{self.matrix(out)} = {self.matrix(a)} @ {self.matrix(b)}  # {sizes}{times}"
+            case Copy(target=target, source=source):
+                return f"copy {source.name} to {target.name}"

@@ -35,6 +35,12 @@ class Names:
         self._names: dict[object, str] = {}
         self._counts: dict[str, int] = {}
 
+    def copy(self) -> "Names":
+        """The same names, to add others to."""
+        made = Names()
+        made._names, made._counts = dict(self._names), dict(self._counts)
+        return made
+
     def of(self, thing: object, prefix: str) -> str:
         """The name of ``thing``, made with ``prefix`` and the next number the first time."""
         found = self._names.get(thing)
@@ -43,6 +49,10 @@ class Names:
             self._counts[prefix] = number + 1
             self._names[thing] = found = f"{prefix}{number}"
         return found
+
+    def known(self, thing: object) -> str | None:
+        """The name of ``thing``, if it has one."""
+        return self._names.get(thing)
 
     def give(self, thing: object, name: str) -> None:
         """Use ``name`` for ``thing``."""
@@ -60,6 +70,9 @@ def constant_text(node: Scalar) -> str:
 
 
 def _symbol_text(node: Scalar, names: Names) -> str:
+    given = names.known(node)
+    if given is not None:
+        return given
     token = node.param
     if isinstance(token, tuple) and token and token[0] == "parameter":
         return f"p{token[1]}"
@@ -181,9 +194,10 @@ class _Writer:
                 del self.texts[node]
 
 
-def kernel_text(kernel: Kernel, canonical: bool = True) -> str:
-    """A kernel as text; ``canonical`` numbers buffers instead of naming them, for use as a key."""
-    names = Names()
+def kernel_text(kernel: Kernel, names: Names | None = None) -> str:
+    """A kernel as text, for people, with the names that ``names`` has for symbols; without, for use as a key."""
+    canonical = names is None
+    names = Names() if names is None else names.copy()
     for position, buffer in enumerate(kernel.buffers):
         names.give(buffer, f"b{position}" if canonical else buffer.name)
     for number, message in enumerate(kernel.failures):
@@ -195,12 +209,12 @@ def kernel_text(kernel: Kernel, canonical: bool = True) -> str:
         writer.line(1, _buffer_line(buffer, names, buffer in kernel.written))
     if not canonical:
         for position, value in enumerate(kernel.parameters):
-            writer.line(1, f"p{position} = {scalar_text(value)}")
+            writer.line(1, f"p{position} = {scalar_text(value, names)}")
     writer.block(kernel.body, 1)
     head = "kernel" if canonical else f"kernel {kernel.name}" + (f"  # {kernel.note}" if kernel.note else "")
     return "\n".join([f"{head}:", *writer.lines])
 
 
 def _buffer_line(buffer: Buffer, names: Names, written: bool) -> str:
-    dims = ", ".join(scalar_text(d) for d in buffer.dims)
+    dims = ", ".join(scalar_text(d, names) for d in buffer.dims)
     return f"{names.of(buffer, 'b')}: {buffer.dtype}[{dims}]" + (" written" if written else "")

@@ -101,6 +101,7 @@ class Units:
         self.order = order
         self.buffers: dict[Tensor, Buffer] = {}
         self.leaves: dict[Tensor, Buffer] = {}
+        self._named: dict[str, int] = {}
         self.of: dict[Tensor, Unit] = {}
         self.list: list[Unit] = []
         self.by_buffer: dict[Buffer, Unit] = {}
@@ -179,13 +180,19 @@ class Units:
             if node.op.alias:
                 found = reshaped(self.buffer(node.inputs[0]), dims)
             elif is_leaf(node):
-                found = self.leaves[node] = Buffer(node.name or node.op.name, node.element, node.dims)
+                found = self.leaves[node] = Buffer(self._name(node), node.element, node.dims)
                 if dims != node.dims:  # other names for equal sizes, so that loops over either fuse
                     found = reshaped(found, dims)
             else:
-                found = Buffer(node.name or node.op.name, node.element, dims)
+                found = Buffer(self._name(node), node.element, dims)
             self.buffers[node] = found
         return found
+
+    def _name(self, node: Tensor) -> str:
+        """The user's name of a tensor, or its operation's; numbered where it is taken."""
+        base = node.name or node.op.name
+        self._named[base] = number = self._named.get(base, 0) + 1
+        return base if number == 1 else f"{base}_{number}"
 
     def _view(self, node: Tensor, base: Tensor) -> Matrix | None:
         """``node`` as strides into the memory of ``base``; None where it is not one that a library takes."""

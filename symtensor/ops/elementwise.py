@@ -3,6 +3,7 @@
 Bools follow NumPy: a sum of bools is their "or", a product their "and"; their difference is an error.
 """
 
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -406,6 +407,16 @@ def where(condition: TensorLike, yes: TensorLike = None, no: TensorLike = None) 
 
         return nonzero(condition)
     return switch(condition, yes, no)
+
+
+def smallest(*values: Any) -> Any:
+    """The smallest of several values, element by element."""
+    return reduce(minimum, values)
+
+
+def largest(*values: Any) -> Any:
+    """The largest of several values, element by element."""
+    return reduce(maximum, values)
 
 
 def ceil_intdiv(a: TensorLike, b: TensorLike) -> Tensor:

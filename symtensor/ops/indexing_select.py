@@ -9,7 +9,7 @@ from symtensor_codegen import dtypes
 from symtensor_codegen.errors import DTypeError, ShapeError
 
 from .arguments import as_element, as_size_tensor, int64, normal_axis, sizes_of
-from .creation import count_up
+from .creation import count_up, zeros_like
 from .indexing_keys import getitem, set_subtensor
 from .indexing_nonzero import flatnonzero
 from .shaping import broadcast_sizes, dim, dimshuffle, ravel, reshape_to, size, sizes
@@ -142,6 +142,26 @@ def ix_(*vectors: TensorLike) -> tuple[Tensor, ...]:
         one = flatnonzero(one) if one.element is dtypes.bool_ else one
         found.append(dimshuffle(one, *[0 if k == axis else "x" for axis in range(len(vectors))]))
     return tuple(found)
+
+
+def inverse_permutation(perm: TensorLike) -> Tensor:
+    """The permutation that undoes one: ``x[perm][inverse_permutation(perm)]`` is ``x``.
+
+    ``perm`` holds each of 0 ... n - 1 once along its last axis; other axes hold one permutation each.
+
+    Raises:
+        DTypeError: it does not hold integers.
+        ShapeError: it has no axis.
+    """
+    p = as_tensor(perm)
+    if not p.element.is_integer:
+        raise DTypeError(f"inverse_permutation takes integers, got {describe(p)}")
+    if p.ndim == 0:
+        raise ShapeError(f"inverse_permutation takes vectors of positions, got {describe(p)}")
+    last = p.ndim - 1
+    counts = [dimshuffle(count_up(dim(p, a)), *["x"] * a, 0, *["x"] * (last - a)) for a in range(p.ndim)]
+    place = getitem(zeros_like(p), (*counts[:-1], p))
+    return set_subtensor(place, as_element(counts[-1], p.element))
 
 
 def unravel_index(indices: TensorLike, dims: Any) -> tuple[Tensor, ...]:

@@ -244,6 +244,11 @@ def expand_dims(x: TensorLike, axis: Any) -> Tensor:
     return dimshuffle(x, *["x" if k in new else next(rest) for k in range(rank)])
 
 
+def shape_i(x: TensorLike, i: int) -> Tensor:
+    """The size of one axis: ``x.shape[i]``."""
+    return dim(as_tensor(x), i)
+
+
 def squeeze(x: TensorLike, axis: Any = None) -> Tensor:
     """Without the axes ``axis``, which must be known to have size 1; by default all that are known to."""
     x = as_tensor(x)

@@ -5,6 +5,7 @@ Every name is defined elsewhere and only gathered here; the table of operations 
 
 from symtensor.constants import (
     NotScalarConstantError,
+    extract_constant,
     get_scalar_constant_value,
 )
 from symtensor.gradient import (
@@ -98,6 +99,7 @@ from symtensor.ops.elementwise import (
     gt,
     int_div,
     inv,
+    largest,
     le,
     lt,
     maximum,
@@ -110,6 +112,7 @@ from symtensor.ops.elementwise import (
     reciprocal,
     sgn,
     sign,
+    smallest,
     sqr,
     square,
     sub,
@@ -212,6 +215,7 @@ from symtensor.ops.indexing import (
     extract_diag,
     flatnonzero,
     inc_subtensor,
+    inverse_permutation,
     ix_,
     nonzero,
     nonzero_values,
@@ -288,6 +292,7 @@ from symtensor.ops.shaping import (
     ravel,
     reshape,
     shape,
+    shape_i,
     shape_padaxis,
     shape_padleft,
     shape_padright,
@@ -312,13 +317,14 @@ from . import extra_ops, nnet, variables
 from .variables import *  # noqa: F403
 
 __all__ = [
-    "extra_ops", "nnet", "config", "NotScalarConstantError", "get_scalar_constant_value", "Lop", "Rop",
+    "extra_ops", "nnet", "config", "NotScalarConstantError", "extract_constant",
+    "get_scalar_constant_value", "Lop", "Rop",
     "consider_constant", "disconnected_grad", "grad", "hessian", "jacobian", "numeric_grad",
     "verify_grad", "zero_grad", "TensorConstant", "TensorVariable", "Variable", "as_tensor", "cast",
     "identity", "tensor_copy", "angle", "complex_from_polar", "complex", "conj", "imag", "real", "abs_",
     "add", "ceil_intdiv", "clip", "eq", "floor_div", "floordiv", "fmax", "fmin", "fmod", "ge", "gt",
-    "int_div", "inv", "le", "lt", "maximum", "minimum", "mod", "mul", "neg", "neq", "pow", "power",
-    "reciprocal", "sgn", "sign", "sqr", "square", "sub", "switch", "true_div", "where", "abs", "and_",
+    "int_div", "inv", "largest", "le", "lt", "maximum", "minimum", "mod", "mul", "neg", "neq", "pow", "power",
+    "reciprocal", "sgn", "sign", "smallest", "sqr", "square", "sub", "switch", "true_div", "where", "abs", "and_",
     "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "gcd", "invert", "lcm", "left_shift",
     "logical_and", "logical_not", "logical_or", "logical_xor", "or_", "right_shift", "xor", "allclose",
     "copysign", "heaviside", "isclose", "isfinite", "isinf", "isnan", "isneginf", "isposinf", "ldexp",
@@ -330,10 +336,10 @@ __all__ = [
     "logsumexp", "max", "max_and_argmax", "mean", "min", "norm", "prod", "ptp", "std", "sum", "var",
     "make_vector", "addbroadcast", "atleast_1d", "atleast_2d", "atleast_3d", "atleast_nd",
     "broadcast_to", "dimshuffle", "expand_dims", "flatten", "moveaxis", "patternbroadcast", "ravel",
-    "reshape", "shape", "shape_padaxis", "shape_padleft", "shape_padright", "size", "specify_shape",
+    "reshape", "shape", "shape_i", "shape_padaxis", "shape_padleft", "shape_padright", "size", "specify_shape",
     "squeeze", "swapaxes", "transpose", "unbroadcast", "alloc_diag", "argwhere", "choose", "compress",
     "count_nonzero", "diag", "diagonal", "extract", "extract_diag", "flatnonzero", "inc_subtensor",
-    "ix_", "nonzero", "nonzero_values", "put", "ravel_multi_index", "set_subtensor", "take",
+    "inverse_permutation",     "ix_", "nonzero", "nonzero_values", "put", "ravel_multi_index", "set_subtensor", "take",
     "take_along_axis", "unravel_index", "alloc", "arange", "empty", "empty_like", "eye", "fill",
     "fill_diagonal", "fill_diagonal_offset", "full", "full_like", "geomspace", "identity_like",
     "indices", "linspace", "logspace", "meshgrid", "mgrid", "ogrid", "one_hot", "ones", "ones_like",

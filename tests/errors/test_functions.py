@@ -355,6 +355,14 @@ def shared_value_attribute() -> object:
     return state(1.0).value
 
 
+@bad(
+    ShapeError,
+    "shared: the rows of a nested list must have equal lengths",
+)
+def shared_ragged() -> object:
+    return shared([[1.0], [1.0, 2.0]])
+
+
 @pytest.mark.parametrize("row", bad, ids=str)
 def test_message(row: Row) -> None:
     check(row)

@@ -17,7 +17,7 @@ from symtensor_codegen.llvm.emit_program import emit_program
 from symtensor_codegen.llvm.target import fingerprint, host
 from symtensor_codegen.loops import Kernel
 from symtensor_codegen.program import Launch, Program
-from symtensor_codegen.program_text import program_text
+from symtensor_codegen.program_text import program_names, program_text
 from symtensor_codegen.text import kernel_text
 
 EMITTER_VERSION = "2"  # part of every key: change it when the same kernel text is to become other code
@@ -144,7 +144,8 @@ def source(program: Program, language: str) -> str:
     assembly of the kernels.
     """
     if language == "loops":
-        return "\n\n".join(kernel_text(k, canonical=False) for k in dict.fromkeys(program.kernels()))
+        names = program_names(program)
+        return "\n\n".join(kernel_text(k, names) for k in dict.fromkeys(program.kernels()))
     if language == "program":
         return program_text(program)
     if language not in ("llvm", "asm"):
@@ -153,8 +154,8 @@ def source(program: Program, language: str) -> str:
     from symtensor_codegen.llvm.jit import assembly
     from symtensor_codegen.llvm.schedule import vectorise
 
-    names = {step.kernel: step.kernel.name for step in program.steps if isinstance(step, Launch)}
-    texts = [emit_kernel(vectorise(kernel, host()), host(), name) for kernel, name in names.items()]
+    symbols = {step.kernel: step.kernel.name for step in program.steps if isinstance(step, Launch)}
+    texts = [emit_kernel(vectorise(kernel, host()), host(), symbol) for kernel, symbol in symbols.items()]
     if language == "asm":
         return "\n\n".join(assembly(text) for text in texts)
     texts.append(emit_program(program, [k.name for k in program.kernels()], host(), program.name)[0])
