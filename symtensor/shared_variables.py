@@ -116,14 +116,13 @@ def accepted(value: Any, kind: TensorType, what: str, borrow: bool = False) -> n
         DTypeError: converting would lose something.
         ShapeError: the rank or a fixed size differs.
     """
-    array: npt.NDArray[Any] = converted(value, kind, what, advice=f"convert it: value.astype({kind.dtype!r})")
+    array = converted(value, kind, what, advice=f"convert it: value.astype({kind.dtype!r})")
     for axis, size in enumerate(kind.shape):
         if size is not None and array.shape[axis] != size:
             raise ShapeError(f"{what}: axis {axis} must have size {size}, got shape {array.shape}")
-    if borrow and array is value:
-        return array
-    own: npt.NDArray[Any] = array.copy() if np.shares_memory(array, np.asarray(value)) else array
-    return own
+    if np.shares_memory(array, np.asarray(value)) and not (borrow and value is array):
+        return array.copy()
+    return array
 
 
 def converted(

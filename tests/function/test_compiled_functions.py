@@ -165,15 +165,17 @@ def test_sources() -> None:
 def test_memory_is_told_in_sizes_of_inputs() -> None:
     x, w = T.dmatrix("x"), shared(np.ones((3, 2)), name="w")
     h = T.dot(x, w)
-    f = function([x], T.dot(h, h.T), updates={w: w * 2})
+    products = T.dot(h, h.T)
+    h.name, products.name = "h", "products"
+    f = function([x], products, updates={w: w * 2})
     assert f.memory.splitlines() == [
         "arena: 1 temporary buffer in 1 place",
         "",
-        "buffer  dtype    bytes                          where",
-        "------  -------  -----------------------------  ----------------",
-        "dot     float64  (x.shape[0] * w.shape[1]) * 8  arena, place 1",
-        "dot     float64  (x.shape[0] * x.shape[0]) * 8  returned",
-        "w       float64  (w.shape[0] * w.shape[1]) * 8  updated in place",
+        "buffer    dtype    bytes                          where",
+        "--------  -------  -----------------------------  ----------------",
+        "h         float64  (x.shape[0] * w.shape[1]) * 8  arena, place 1",
+        "products  float64  (x.shape[0] * x.shape[0]) * 8  returned",
+        "w         float64  (w.shape[0] * w.shape[1]) * 8  updated in place",
     ]
 
 
