@@ -74,8 +74,10 @@ def explanation(compilation: "Compilation") -> str:
                  f"{counted(len(launches), 'kernel')}, {counted(products, 'matrix product')}"))  # fmt: skip
     rows.append(("native", str(len(launches)), f"{times['native']:.2f}",
                  f"{counted(native.compiled, 'kernel')} compiled, {native.hits} from the cache"))  # fmt: skip
+    names = program_names(program)
     kernels = [
-        (s.kernel.name, scalar_text(s.extent, program_names(program)), ", ".join(b.name for b in s.buffers), s.kernel.note) for s in launches
+        (s.kernel.name, scalar_text(s.extent, names), ", ".join(b.name for b in s.buffers), s.kernel.note)
+        for s in launches
     ]
     text = table(("pass", "nodes", "ms", "what happened"), rows)
     if kernels:

@@ -31,7 +31,8 @@ Pair = tuple[Scalar, Scalar]
 
 def split_complex(kernel: Kernel) -> Kernel:
     """The same kernel on real buffers; kernels without complex values are returned as they are."""
-    if not any(b.dtype.is_complex for b in kernel.buffers) and not any(n.dtype.is_complex for n in scalars(kernel.body)):
+    values = (*kernel.buffers, *scalars(kernel.body))
+    if not any(v.dtype.is_complex for v in values):
         return kernel
     return _Split(kernel).run()
 

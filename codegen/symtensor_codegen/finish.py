@@ -252,7 +252,7 @@ def finish(
     kernel = Kernel(
         name, tuple(formal.values()), tuple(as_int(v) for v in values), body, failures, note, frozenset(written)
     )
-    return Finished(split_complex(kernel), tuple(actual), tuple(values), as_dim(extent) if isinstance(extent, Scalar) else extent)
+    return Finished(split_complex(kernel), tuple(actual), tuple(values), as_dim(extent))
 
 
 PLAIN_CONSTANTS = frozenset((0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5))
@@ -293,8 +293,8 @@ def _parameters(body: tuple[Statement, ...]) -> tuple[list[Dim], tuple[Statement
         elif node.args:
             result[node] = _over(node, result)
         elif node.op is const_op and node not in exponents and _is_parameter(node):
-            bits = scalar.bitcast(formal(scalar.bitcast(scalar.const(node.param, dtypes.float64), dtypes.int64)), dtypes.float64)
-            result[node] = scalar.cast(bits, node.dtype)
+            bits = formal(scalar.bitcast(scalar.const(node.param, dtypes.float64), dtypes.int64))
+            result[node] = scalar.cast(scalar.bitcast(bits, dtypes.float64), node.dtype)
         else:
             result[node] = node
     return values, map_values(body, lambda value: result.get(value, value))
