@@ -87,6 +87,7 @@ class Process:
             "dtype": row.dtype,
             "parameters": row.parameters,
             "tolerance": row.tolerance,
+            "floor": row.floor,
             "deep": row.deep and name != "symtensor",
             "threads": threads,
             "inputs": str(inputs[0]),

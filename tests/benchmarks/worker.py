@@ -41,8 +41,11 @@ def aligned(array: Any) -> Any:
     return copy
 
 
-def difference(found: Any, expected: Any) -> float:
-    """The largest difference over the largest expected value; of integers and booleans, the share wrong."""
+def difference(found: Any, expected: Any, floor: float = 0.0) -> float:
+    """The largest difference over the largest expected value (or ``floor``, if that is more).
+
+    Of integers and booleans, the share that is wrong.
+    """
     import numpy as np
 
     found, expected = np.asarray(found), np.asarray(expected)
@@ -50,7 +53,7 @@ def difference(found: Any, expected: Any) -> float:
         return float("inf")
     if expected.dtype.kind in "bi":
         return float((found != expected).mean())
-    scale = float(np.abs(expected).max()) or 1.0
+    scale = max(float(np.abs(expected).max()), floor) or 1.0
     a, b = found.reshape(-1), expected.reshape(-1)
     worst = 0.0
     for start in range(0, a.size, 1 << 20):  # in pieces, so that checking does not raise the memory peak much
@@ -118,7 +121,7 @@ class Worker:
             raise ValueError(f"results differ in number: {sorted(missing)}")
         wrong = {}
         for key, value in expected.items():
-            off = difference(found[key], value)
+            off = difference(found[key], value, self.config["floor"])
             allowed = 1e-3 if value.dtype.kind in "bi" else tolerance * (5 if key.startswith("state_") else 1)
             if not off <= allowed:
                 wrong[key] = off
