@@ -339,6 +339,8 @@ class Builder:
     ) -> "_Loop | None":
         for child in reversed(block.children):
             if not isinstance(child, _Loop):
+                if isinstance(child, Store) and any(n.thing is child.buffer for n in needs):
+                    return None
                 continue
             blocking = [n for n in needs if n.thing in child.provides]
             if child.index is index and all(index in n.within for n in blocking):

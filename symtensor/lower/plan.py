@@ -31,11 +31,13 @@ from symtensor_codegen.scalar import Buffer, Dim, Scalar, as_dim, as_int, checke
 
 from ..graph import Constant, Tensor
 from .kernels import Builder, Group, group
-from .sizes import find_sizes, scalar_symbols
+from .sizes import SizeMessage, find_sizes, scalar_symbols
 from .units import CHUNK, Unit, Units, computed, is_leaf
 
 GRAIN = 1 << 15  # innermost iterations worth waking a thread for
 ALIGNMENT = 64
+BLAS_LARGEST = 2**31 - 1  # it counts in 32 bits
+TOO_LARGE = "a product of {0} x {2} by {2} x {1} is too large: BLAS takes at most 2147483647 rows and columns"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -158,6 +160,11 @@ class _Planner:
         m, n = dims[-2], dims[-1]
         k = self.units.sizes.of(unit.node.inputs[0].dims[-1])
         out = Matrix(unit.buffer, 0, n, 1, product((m, n)) if len(dims) == 3 else 0)
+        largest = as_int(1)
+        for size in (m, n, k, a.row_stride, a.column_stride, b.row_stride, b.column_stride):
+            largest = scalar.maximum(largest, as_int(size))
+        message = SizeMessage(unit.node, unit.node.inputs, text=TOO_LARGE)
+        self.sizes.guards.append(Guard(largest <= BLAS_LARGEST, message, (m, n, k)))
         return _Work(Gemm(out, a, b, m, n, k, batch), {storage(a.buffer), storage(b.buffer)}, [unit])
 
     def _updates_last(self, works: list[_Work]) -> list[_Work]:

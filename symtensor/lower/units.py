@@ -408,6 +408,10 @@ class Units:
         outer = [self._levels[i] for i in node.free if i in self._levels]
         level = 1 + max(outer, default=-1)
         extent = self.sizes.of(reduction.index.param.extent)
+        if extent == 1:
+            only = scalar.substitute(node.args[0], {reduction.index: as_int(0)})
+            is_place = reduction.combine in scalar.ARG_COMBINES
+            return scalar.const(0, node.dtype) if is_place else self._relevel(only, {})
         index = self.loop(level, extent)
         body = scalar.substitute(node.args[0], {reduction.index: index})
         return scalar.reduce(reduction.combine, index, self._relevel(body, {}))

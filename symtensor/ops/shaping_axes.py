@@ -34,6 +34,7 @@ DIM = OpDef(
     reference=lambda x, axis: _n(np.shape(x)[axis]),
     gradient=lambda g, node: (None,),
     pull=lambda node, at, index: scalar.as_int(node.inputs[0].dims[node.params["axis"]]),
+    sizes=lambda node: (node.inputs[0].dims[node.params["axis"]],),
     category="shape",
     cases=lambda rng: [((rng.normal(size=(3, 0, 4)),), {"axis": a}) for a in range(3)],
 )
