@@ -10,8 +10,9 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from .graph import Constant, Tensor, ancestors
+from .graph import Constant, Tensor, TensorLike, ancestors
 from .opdef import SHARED
+from .ops.printed import PRINT
 
 
 def label(tensor: Tensor) -> str:
@@ -77,7 +78,7 @@ def debugprint(
     file: TextIO | str | None = None,
     ids: str = "CHAR",
     stop_on_name: bool = False,
-) -> str | TextIO:
+) -> str | TextIO | None:
     """Print expressions or a compiled function as trees, one operation a line.
 
     A part that occurs again is not printed again: its line ends with `` ...`` and the id of the first.
@@ -91,7 +92,7 @@ def debugprint(
         stop_on_name: do not print what named expressions are computed from.
 
     Returns:
-        The text where ``file`` is ``"str"``, else the file.
+        The text where ``file`` is ``"str"``, else the open file given (so that a notebook shows nothing more).
     """
     if ids not in _IDS:
         raise ValueError(f"debugprint: ids must be {' or '.join(map(repr, _IDS))}, got {ids!r}")
@@ -102,7 +103,7 @@ def debugprint(
         raise ValueError(f"debugprint: file must be an open file, None or 'str', got {file!r}")
     out = sys.stdout if file is None else file
     out.writelines(f"{line}\n" for line in lines)
-    return out
+    return file
 
 
 def _roots(obj: Any) -> list[Tensor]:
@@ -223,6 +224,37 @@ def _bracketed(part: tuple[int, str], least: int) -> str:
 
 
 pprint = pp
+
+
+# Values as they are computed -------------------------------------------------------------------------------
+
+
+class Print:
+    """Makes expressions that print themselves: ``y = Print("y")(y)`` is ``y``, and shows it in every call.
+
+    After a call has computed everything, each Print among it writes its message and, line by line, the
+    attributes and methods of the array named in ``attrs``, to the standard output. A call that fails prints
+    nothing. What no output or update depends on is not computed, so it is not printed either.
+
+    >>> T.exp(Print("x", attrs=["shape", "min", "max"])(x))
+    """
+
+    def __init__(self, message: str = "", attrs: Sequence[str] = ("__str__",)) -> None:
+        self.message, self.attrs = message, tuple(attrs)
+        for name in self.attrs:
+            if not hasattr(np.ndarray, name):
+                raise AttributeError(f"Print: arrays have no attribute {name!r}")
+
+    def __call__(self, x: TensorLike) -> Tensor:
+        """``x``, printed in every call that computes it."""
+        return PRINT(x, message=self.message, attrs=self.attrs)
+
+
+def show(printed: Tensor, value: Any) -> None:
+    """Write what a Print operation says about a value."""
+    for name in printed.params["attrs"]:
+        found = getattr(value, name)
+        sys.stdout.write(f"{printed.params['message']} {name} = {found() if callable(found) else found}\n")
 
 
 # Graphviz ------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from symtensor_codegen.program import Allocate, AllocateOutput, Gemm, Launch, Place
@@ -14,15 +15,28 @@ from .graph import ancestors
 if TYPE_CHECKING:
     from .pipeline import Compilation
 
+LONGEST = 80  # characters of the last column in a line
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Rows under a header, in columns; numbers are aligned at the right."""
+    """Rows under a header, in columns; numbers are aligned at the right, and a long last column is wrapped."""
+    rows = [part for row in rows for part in _wrapped(row)]
     widths = [max(len(row[k]) for row in [header, *rows]) for k in range(len(header))]
     lines = []
     for row in [header, tuple("-" * w for w in widths), *rows]:
-        cells = [cell.rjust(w) if cell[:1].isdigit() else cell.ljust(w) for cell, w in zip(row, widths, strict=True)]
+        cells = [cell.rjust(w) if _is_number(cell) else cell.ljust(w) for cell, w in zip(row, widths, strict=True)]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
+
+
+def _wrapped(row: Sequence[str]) -> list[tuple[str, ...]]:
+    """A row as one or more lines of the table."""
+    first, *others = wrap(row[-1], LONGEST) or [""]
+    empty = ("",) * (len(row) - 1)
+    return [(*row[:-1], first), *[(*empty, line) for line in others]]
+
+
+def _is_number(cell: str) -> bool:
+    return cell.replace(".", "", 1).isdigit()
 
 
 def counted(number: int, noun: str) -> str:
@@ -75,13 +89,10 @@ def explanation(compilation: "Compilation") -> str:
     rows.append(("native", str(len(launches)), f"{times['native']:.2f}",
                  f"{counted(native.compiled, 'kernel')} compiled, {native.hits} from the cache"))  # fmt: skip
     names = program_names(program)
-    kernels = [
-        (s.kernel.name, scalar_text(s.extent, names), ", ".join(b.name for b in s.buffers), s.kernel.note)
-        for s in launches
-    ]
+    kernels = [(s.kernel.name, scalar_text(s.extent, names), ", ".join(b.name for b in s.buffers)) for s in launches]
     text = table(("pass", "nodes", "ms", "what happened"), rows)
     if kernels:
-        text += "\n\n" + table(("kernel", "iterations", "buffers (written first)", "computes"), kernels)
+        text += "\n\n" + table(("kernel", "iterations", "buffers (written first)"), kernels)
     return text
 
 
