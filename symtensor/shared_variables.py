@@ -174,6 +174,8 @@ def _may_convert(value: Any, array: npt.NDArray[Any], wanted: np.dtype[Any], dow
 
     if isinstance(value, float) and wanted == np.dtype(config.floatX):
         return True
+    if array.dtype.kind == "c" != wanted.kind or (wanted.kind == "u" and bool((array < 0).any())):
+        return False
     with np.errstate(all="ignore"):
         return bool(
             np.array_equal(

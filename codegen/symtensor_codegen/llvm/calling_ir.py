@@ -235,6 +235,84 @@ unusual:
   ret i64 -1
 }
 
+; Bytes of the array of `rank` sizes at a place of the frame: [data, dims...].
+define internal i64 @array_bytes(ptr %place, i64 %rank, i64 %itemsize) nounwind {
+entry:
+  br label %head
+head:
+  %axis = phi i64 [ 0, %entry ], [ %axis.next, %one ]
+  %bytes = phi i64 [ %itemsize, %entry ], [ %bytes.next, %one ]
+  %more = icmp slt i64 %axis, %rank
+  br i1 %more, label %one, label %done
+one:
+  %axis.next = add i64 %axis, 1
+  %extent.at = getelementptr i64, ptr %place, i64 %axis.next
+  %extent = load i64, ptr %extent.at
+  %bytes.next = mul i64 %bytes, %extent
+  br label %head
+done:
+  ret i64 %bytes
+}
+
+; An argument may lie in the memory of a shared variable that this call writes in place (its `get_value` with
+; `borrow`, a view of that): the program reads a copy of it. False when there is no memory for the copy.
+define internal i1 @copy_overlapping(ptr %d, ptr %frame, ptr %call, ptr %cell) nounwind {
+entry:
+  %n.at = getelementptr i64, ptr %d, i64 $N_INPUTS
+  %n = load i64, ptr %n.at
+  %specs.at = getelementptr ptr, ptr %d, i64 $INPUTS
+  %specs = load ptr, ptr %specs.at
+  %cell.slot.at = getelementptr i64, ptr %cell, i64 $CELL_SLOT
+  %cell.slot = load i64, ptr %cell.slot.at
+  %cell.rank.at = getelementptr i64, ptr %cell, i64 $CELL_RANK
+  %cell.rank = load i64, ptr %cell.rank.at
+  %cell.itemsize.at = getelementptr i64, ptr %cell, i64 $CELL_ITEMSIZE
+  %cell.itemsize = load i64, ptr %cell.itemsize.at
+  %cell.place = getelementptr i64, ptr %frame, i64 %cell.slot
+  %start = load i64, ptr %cell.place
+  %cell.bytes = call i64 @array_bytes(ptr %cell.place, i64 %cell.rank, i64 %cell.itemsize)
+  %end = add i64 %start, %cell.bytes
+  br label %head
+head:
+  %k = phi i64 [ 0, %entry ], [ %k.next, %next ]
+  %slot = phi i64 [ 0, %entry ], [ %slot.next, %next ]
+  %more = icmp slt i64 %k, %n
+  br i1 %more, label %argument, label %done
+argument:
+  %spec.word = mul i64 %k, $INPUT_WORDS
+  %spec = getelementptr i64, ptr %specs, i64 %spec.word
+  %rank.at = getelementptr i64, ptr %spec, i64 $IN_RANK
+  %rank = load i64, ptr %rank.at
+  %itemsize.at = getelementptr i64, ptr %spec, i64 $IN_ITEMSIZE
+  %itemsize = load i64, ptr %itemsize.at
+  %place = getelementptr i64, ptr %frame, i64 %slot
+  %data = load i64, ptr %place
+  %bytes = call i64 @array_bytes(ptr %place, i64 %rank, i64 %itemsize)
+  %stop = add i64 %data, %bytes
+  %before = icmp ult i64 %data, %end
+  %behind = icmp ult i64 %start, %stop
+  %overlaps = and i1 %before, %behind
+  br i1 %overlaps, label %copy, label %next
+copy:
+  %own = call ptr @st_alloc(ptr %call, i64 %bytes)
+  %failed = icmp eq ptr %own, null
+  br i1 %failed, label %no.memory, label %copied
+copied:
+  %origin = inttoptr i64 %data to ptr
+  %ignored = call ptr @memcpy(ptr %own, ptr %origin, i64 %bytes)
+  store ptr %own, ptr %place
+  br label %next
+next:
+  %k.next = add i64 %k, 1
+  %slot.after = add i64 %slot, 1
+  %slot.next = add i64 %slot.after, %rank
+  br label %head
+done:
+  ret i1 true
+no.memory:
+  ret i1 false
+}
+
 ; Sets the Python error for a status. -2: the error is set already. Otherwise the descriptor's `fail` is
 ; called with the status and the four detail words and returns the exception.
 define internal void @raise_status(ptr %d, ptr %frame, i64 %status) nounwind {

@@ -184,6 +184,10 @@ def _run(
 ) -> list[NDArray[Any]]:
     """One call: fill the frame, run, commit the updates; the returned results by position."""
     held = tuple(cell.get() for cell in spec.cells)
+    written = [held[output.place] for output in spec.outputs if output.kind == IN_PLACE]
+    arrays = tuple(
+        array.copy() if any(np.may_share_memory(array, other) for other in written) else array for array in arrays
+    )
     call = _Call(spec, layout)
     places = (*layout.inputs, *layout.cells)
     for array, at in zip((*arrays, *held), places, strict=True):

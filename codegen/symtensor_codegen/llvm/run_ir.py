@@ -163,7 +163,10 @@ prepare.in.place:
   %p.slot = load i64, ptr %p.slot.at
   %p.data.slot = getelementptr i64, ptr %frame, i64 %p.slot
   store i64 %p.data, ptr %p.data.slot
-  br label %prepare.done
+  %p.cell.word = mul i64 %p.index, $CELL_WORDS
+  %p.cell.spec = getelementptr i64, ptr %cells, i64 %p.cell.word
+  %p.copied = call i1 @copy_overlapping(ptr %d, ptr %frame, ptr %call, ptr %p.cell.spec)
+  br i1 %p.copied, label %prepare.done, label %returned
 prepare.done:
   %p.next = add i64 %p, 1
   br label %prepare.head
@@ -186,6 +189,8 @@ reacquire:
   store ptr null, ptr %thread.at
   br label %returned
 returned:
+  %status.run = phi i64 [ -1, %prepare.in.place ], [ %status.program, %execute ],
+                        [ %status.program, %reacquire ]
   %blocks = load ptr, ptr %blocks.at
   %no.blocks = icmp eq ptr %blocks, null
   br i1 %no.blocks, label %collect, label %free.blocks
@@ -194,7 +199,7 @@ free.blocks:
   br label %collect
 
 collect:
-  %good = icmp eq i64 %status.program, 0
+  %good = icmp eq i64 %status.run, 0
   br i1 %good, label %results.make, label %failed
 results.make:
   %result = call ptr @make_results(ptr %d, ptr %frame, ptr %results)
@@ -231,7 +236,7 @@ swap.done:
   br label %swap.head
 
 failed:
-  %status = phi i64 [ %status.program, %collect ], [ -1, %results.make ]
+  %status = phi i64 [ %status.run, %collect ], [ -1, %results.make ]
   br label %cleanup
 cleanup:
   %outcome = phi ptr [ %result, %commit ], [ %result, %swap.head ], [ null, %failed ]
