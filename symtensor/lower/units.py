@@ -404,6 +404,7 @@ class Units:
         return memo[value]
 
     def _relevel_reduce(self, node: Scalar) -> Scalar:
+        node = collapse_reduction(node)
         reduction = node.param
         outer = [self._levels[i] for i in node.free if i in self._levels]
         level = 1 + max(outer, default=-1)
@@ -415,7 +416,6 @@ class Units:
         index = self.loop(level, extent)
         body = scalar.substitute(node.args[0], {reduction.index: index})
         return scalar.reduce(reduction.combine, index, self._relevel(body, {}))
-
 
     # Reductions to one value --------------------------------------------------------------------------------------
 
@@ -449,7 +449,6 @@ class Units:
         return unit
 
     def _two_stages(self, whole: Scalar, node: Tensor) -> Scalar | None:
-        whole = collapse_reduction(whole, self)
         reduction, body = whole.param, whole.args[0]
         extent: Dim = reduction.index.param.extent
         inner: Dim = 1
@@ -480,13 +479,13 @@ class Units:
 CHUNK = 1 << 14  # elements that one step of the first stage of a reduction handles
 
 
-def collapse_reduction(whole: Scalar, units: Units) -> Scalar:
+def collapse_reduction(whole: Scalar) -> Scalar:
     """Merge a reduction over two neighbouring axes that is read in memory order into one over both."""
     while whole.args[0].op is reduce_op and whole.args[0].param.combine == whole.param.combine:
         inner = whole.args[0]
         outer_index, inner_index = whole.param.index, inner.param.index
         extent = product((outer_index.param.extent, inner_index.param.extent))
-        merged = units.loop(0, extent)
+        merged = scalar.index("r", extent)
         body = merge_indices(inner.args[0], outer_index, inner_index, merged)
         if body is None:
             return whole
