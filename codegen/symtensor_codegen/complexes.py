@@ -31,8 +31,8 @@ Pair = tuple[Scalar, Scalar]
 
 def split_complex(kernel: Kernel) -> Kernel:
     """The same kernel on real buffers; kernels without complex values are returned as they are."""
-    values = (*kernel.buffers, *scalars(kernel.body))
-    if not any(v.dtype.is_complex for v in values):
+    kinds = {b.dtype for b in kernel.buffers} | {n.dtype for n in scalars(kernel.body)}
+    if not any(kind.is_complex for kind in kinds):
         return kernel
     return _Split(kernel).run()
 

@@ -12,7 +12,7 @@ from symtensor_codegen import dtypes, scalar
 from symtensor_codegen.errors import BackendError, InternalError
 from symtensor_codegen.finish import storage
 from symtensor_codegen.llvm import clock
-from symtensor_codegen.llvm.calling import OUT_OF_MEMORY, frame_layout
+from symtensor_codegen.llvm.calling import INTERRUPTED, OUT_OF_MEMORY, frame_layout
 from symtensor_codegen.llvm.emission import Value
 from symtensor_codegen.llvm.target import Target
 from symtensor_codegen.llvm.types import literal, typed
@@ -30,10 +30,12 @@ from symtensor_codegen.program import (
     Program,
     Read,
     Reserve,
+    Step,
 )
 from symtensor_codegen.scalar import Buffer, Dim, Scalar, as_int, product
 
 _GEMM = {"float32": "s", "float64": "d", "complex64": "c", "complex128": "z"}
+_LARGEST_BLOCK = 2.0**62  # bytes
 _ROW_MAJOR, _NO_TRANSPOSE, _TRANSPOSE = 101, 111, 112  # CBLAS's enumerations
 
 
@@ -62,6 +64,8 @@ class _Emitter(Evaluator):
         self.blocks = 0
         self.declared: dict[str, str] = {}
         self.block = ""
+        cells = {o.buffer for o in program.outputs if o.in_place}
+        self.last_chance = _first_written(program.steps, cells)  # from this step on a call must be completed
         for buffers, starts in ((program.inputs, self.layout.inputs), (program.cells, self.layout.cells)):
             for buffer, start in zip(buffers, starts, strict=True):
                 self._bind(buffer, start)
@@ -104,7 +108,8 @@ class _Emitter(Evaluator):
         """The whole module."""
         begin = self._ticks() if self.program.counters is not None else ""
         row = 0
-        for step in self.program.steps:
+        for number, step in enumerate(self.program.steps):
+            self.may_stop = number < self.last_chance
             if self.program.counters is not None and isinstance(step, (Launch, Gemm)):
                 self._timed(step, row)
                 row += 1
@@ -123,6 +128,7 @@ class _Emitter(Evaluator):
                 holds = self.value(condition).names[0]
                 self._fail_unless(holds, str(self.status[message]), values)
             case Reserve(size=size):
+                self._check_overflow(size)
                 self.block = self._allocate(size)
             case Place(buffer=buffer, offset=offset):
                 at = self.size(offset)
@@ -193,6 +199,19 @@ class _Emitter(Evaluator):
         self._fail_unless(self.here.put(f"icmp ne ptr {found}, null"), str(OUT_OF_MEMORY), (size,))
         return found
 
+    def _check_overflow(self, size: Dim) -> None:
+        """Refuse sizes whose number of bytes does not fit int64 (the sum is made again in floating point)."""
+        placed = [step.buffer for step in self.program.steps if isinstance(step, Place)]
+        totals = {_real_product((*b.dims, b.dtype.itemsize)) for b in placed}
+        held = {product(b.dims) for b in (*self.program.inputs, *self.program.cells)}
+        if all(product(b.dims) in held for b in placed):  # no larger than arrays that exist
+            return
+        total = scalar.const(0.0, dtypes.float64)
+        for each in totals:
+            total = total + each * float(len(placed))
+        fits = self.value(scalar.lt(total, _LARGEST_BLOCK)).names[0]
+        self._fail_unless(fits, str(OUT_OF_MEMORY), (size,))
+
     def _allocate_output(self, buffer: Buffer, position: int) -> None:
         start = self.layout.outputs[position]
         for axis, size in enumerate(buffer.dims):
@@ -255,10 +274,23 @@ class _Emitter(Evaluator):
         many, one, done = f"many{number}", f"one{number}", f"done{number}"
         self.here.jump(f"br i1 {large}, label %{many}, label %{one}", many)
         shared = self.here.put(f"call i64 @st_parallel_for(ptr @{name}, ptr {args}, i64 {extent}, i64 {least})")
+        leave = many
+        if self.may_stop:
+            leave = f"went{number}"
+            self._stop_if_interrupted(leave)
         self.here.jump(f"br label %{done}", one)
         alone = self.here.put(f"call i64 @{name}(i64 0, i64 {extent}, ptr {args})")
         self.here.jump(f"br label %{done}", done)
-        return self.here.put(f"phi i64 [ {shared}, %{many} ], [ {alone}, %{one} ]")
+        return self.here.put(f"phi i64 [ {shared}, %{leave} ], [ {alone}, %{one} ]")
+
+    def _stop_if_interrupted(self, following: str) -> None:
+        """End the call where a signal handler has raised (Ctrl-C); looked at after large steps only."""
+        self._declare("st_interrupted", "i1 @st_interrupted(ptr)")
+        self.blocks += 1
+        stop = f"stop{self.blocks}"
+        raised = self.here.put("call i1 @st_interrupted(ptr %call)")
+        self.here.jump(f"br i1 {raised}, label %{stop}, label %{following}", stop)
+        self.here.jump(f"ret i64 {INTERRUPTED}", following)
 
     # Matrix products --------------------------------------------------------------------------------------------
 
@@ -349,3 +381,27 @@ class _Emitter(Evaluator):
         second = self.here.put(f"getelementptr inbounds {t}, ptr {place}, i64 1")
         self.here.do(f"store {t} {literal(0.0, real)}, ptr {second}, align {real.itemsize}")
         return place
+
+
+def _first_written(steps: Sequence[Step], cells: set[Buffer]) -> int:
+    """The position of the first step that writes into shared variables; the number of steps where none does."""
+    for position, step in enumerate(steps):
+        if isinstance(step, Launch):
+            formal = zip(step.kernel.buffers, step.buffers, strict=True)
+            if any(own in step.kernel.written and actual in cells for own, actual in formal):
+                return position
+    return len(steps)
+
+
+def _real_product(sizes: Sequence[Dim]) -> Scalar:
+    """The product of sizes in floating point, where it cannot overflow."""
+    result = scalar.const(1.0, dtypes.float64)
+    for size in sizes:
+        result = result * _as_real(as_int(size))
+    return result
+
+
+def _as_real(size: Scalar) -> Scalar:
+    if size.op is scalar.mul:
+        return _as_real(size.args[0]) * _as_real(size.args[1])
+    return scalar.cast(size, dtypes.float64)
