@@ -35,17 +35,13 @@ class _CheckedFunction(Function):
         arrays = self._arguments(*args, **named)
         with _LOCK:
             values = self._values(arrays)
-            count = len(self.outputs)
+            count = len(values) - len(self.updates)
             for (variable, _), value in zip(self.updates, values[count:], strict=True):
                 variable.cell.set(value)
-        results = values[:count]
-        kind = self.definition.kind
-        if kind == "dict":
-            return self._keyed(results)
-        return results[0] if kind == "single" else results
+        return self._finished(values[:count])
 
     def _values(self, arrays: Sequence[Array]) -> list[Array]:
-        """Outputs and new values, checked, in memory of their own."""
+        """Outputs, what is printed and new values, checked, in memory of their own."""
         raise NotImplementedError
 
     def _leaves(self, arrays: Sequence[Array]) -> dict[Tensor, Array]:
@@ -67,7 +63,7 @@ class ReferenceFunction(_CheckedFunction):
     """Mode ``reference``: NumPy, operation by operation."""
 
     def _prepare(self) -> None:
-        self._expressions = self.definition.expressions
+        self._expressions = self.definition.computed
 
     def _values(self, arrays: Sequence[Array]) -> list[Array]:
         return arrays_copied(evaluate(self._expressions, self._leaves(arrays)))
@@ -78,7 +74,7 @@ class NanGuardFunction(_CheckedFunction):
 
     def _prepare(self) -> None:
         made = self.definition
-        self._compilation = self._compiled_to([Result(o) for o in made.expressions], made.passes)
+        self._compilation = self._compiled_to([Result(o) for o in made.computed], made.passes)
         self._nodes = _operations(self._rewritten())
         self._run = self._native([*self._nodes, *self._rewritten()])
 
@@ -122,7 +118,7 @@ class DebugFunction(_CheckedFunction):
 
     def _prepare(self) -> None:
         made = self.definition
-        written = made.expressions
+        written = made.computed
         self._compilation = self._compiled_to([Result(o) for o in written], made.passes)
         rewritten = self._rewritten()
         self._fused = make_callable(self._specification(self._compilation))

@@ -28,7 +28,9 @@ from .graph import Tensor, ancestors
 from .lower.plan import Result
 from .modes import ModeRecord
 from .opdef import SHARED, describe, where
+from .ops.printed import PRINT
 from .pipeline import FAST_MATH, GRAPH_PASSES, QUICK_PASSES, Compilation, Pass, compile_graph
+from .printing import show
 from .settings import config
 from .shared_variables import SharedVariable, converted
 
@@ -44,6 +46,7 @@ class Definition:
     """What a function computes and how: everything that is needed to compile it again.
 
     ``kind`` is the form of the result: ``"single"``, ``"list"``, ``"dict"`` (with ``keys``) or ``"none"``.
+    ``prints`` are the Print operations among what is computed.
     """
 
     name: str
@@ -54,11 +57,18 @@ class Definition:
     keys: tuple[str, ...]
     mode: ModeRecord
     profile: bool = False
+    prints: tuple[Tensor, ...] = ()
 
     @property
     def expressions(self) -> list[Tensor]:
         """Outputs, then the new values of the updates."""
         return [*self.outputs, *[value for _, value in self.updates]]
+
+    @property
+    def computed(self) -> list[Tensor]:
+        """Outputs, what is printed, and the new values of the updates."""
+        printed = [shown.inputs[0] for shown in self.prints]
+        return [*self.outputs, *printed, *[value for _, value in self.updates]]
 
     @property
     def cells(self) -> list[SharedVariable]:
@@ -100,7 +110,7 @@ class Function:
     def _prepare(self) -> None:
         """Compile, and make calls run the native program."""
         made = self.definition
-        results = [Result(o) for o in made.outputs]
+        results = [Result(o) for o in made.computed[: len(made.outputs) + len(made.prints)]]
         results += [Result(value, self._cells.index(key)) for key, value in made.updates]
         done = self._compilation = self._compiled_to(results, made.passes, made.profile)
         extra: tuple[Cell, ...] = ()
@@ -109,10 +119,10 @@ class Function:
 
             self.profile = Profile(self.name, done)
             extra = (Cell(self.profile.counters),)
-        finish: Callable[[list[Any]], Any] | None = None
-        if made.kind == "dict":
-            finish = self._keyed
-        attach(self, self._specification(done, "single" if made.kind == "single" else "list", finish, extra))
+        if made.kind == "dict" or made.prints:
+            attach(self, self._specification(done, "list", self._finished, extra))
+        else:
+            attach(self, self._specification(done, "single" if made.kind == "single" else "list", None, extra))
 
     def _compiled_to(
         self, results: Sequence[Result], passes: Sequence[Pass], profile: bool = False
@@ -155,8 +165,14 @@ class Function:
         )
         return spec
 
-    def _keyed(self, values: list[Any]) -> dict[str, Any]:
-        return dict(zip(self.definition.keys, values, strict=True))
+    def _finished(self, values: list[Any]) -> Any:
+        """The result of a call, of the outputs and what is to be printed."""
+        made, count = self.definition, len(self.outputs)
+        for shown, value in zip(made.prints, values[count:], strict=True):
+            show(shown, value)
+        if made.kind == "dict":
+            return dict(zip(made.keys, values, strict=False))
+        return values[0] if made.kind == "single" else values[:count]
 
     def _arguments(self, *args: Any, **named: Any) -> tuple[Array, ...]:
         """Arguments converted to arrays that fit the inputs exactly."""
@@ -249,6 +265,7 @@ class Function:
         kept = () if delete_updates else old.updates
         expressions = graph.replace([*old.outputs, *[value for _, value in kept]], swapped)
         values = expressions[len(old.outputs) :]
+        prints = tuple(node for node in ancestors(expressions) if node.op is PRINT)
         keys: list[Any] = [swapped.get(key, key) for key, _ in kept]
         return function_of(
             replace(
@@ -257,6 +274,7 @@ class Function:
                 outputs=tuple(expressions[: len(old.outputs)]),
                 updates=tuple(zip(keys, values, strict=True)),
                 profile=old.profile if profile is None else profile,
+                prints=prints,
             )
         )
 

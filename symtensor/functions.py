@@ -10,6 +10,7 @@ from .compiled_function import Definition, Function, function_of, shared_of
 from .graph import Tensor, ancestors, replace
 from .modes import ModeRecord, mode_of
 from .opdef import describe
+from .ops.printed import PRINT
 from .settings import config
 from .shared_variables import SharedVariable
 
@@ -84,6 +85,7 @@ def function(
             keys,
             chosen,
             bool(config.profile if profile is None else profile),
+            tuple(node for node in reached if node.op is PRINT),
         )
     )
     if os.environ.get("SYMTENSOR_DUMP"):

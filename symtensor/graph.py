@@ -44,6 +44,9 @@ class Tag:
         def __getattr__(self, name: str) -> Any:
             """What the user put there."""
 
+        def __setattr__(self, name: str, value: Any) -> None:
+            """Put something there."""
+
 
 class Tensor(TensorMethods, Node):
     """An array expression.

@@ -39,7 +39,7 @@ class _TaggedValues(MutableMapping[Tensor, Array]):
         node.tag.test_value = value
 
     def __delitem__(self, node: Tensor) -> None:
-        del node.tag.test_value
+        del vars(node.tag)["test_value"]
 
     def __iter__(self) -> Iterator[Tensor]:
         raise TypeError("the tensors with a test value are not listed anywhere")

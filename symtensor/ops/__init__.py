@@ -16,6 +16,7 @@ from . import (
     linalg,
     nnet,
     nnet_losses,
+    printed,
     reduction,
     shaping,
 )
@@ -23,5 +24,5 @@ from . import (
 __all__ = [
     "barriers", "casting", "complex_numbers", "creation", "cumulative", "elementwise", "elementwise_bits",
     "elementwise_floats", "elementwise_math", "elementwise_smooth", "indexing", "joining", "linalg", "nnet",
-    "nnet_losses", "reduction", "shaping",
+    "nnet_losses", "printed", "reduction", "shaping",
 ]  # fmt: skip

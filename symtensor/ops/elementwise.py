@@ -225,12 +225,21 @@ def _pow_gradient(g: Tensor, x: Tensor, y: Tensor, out: Tensor) -> Gradients:
     return g * (y * pow_(x, y - typed(1, y))), by_y
 
 
+def _check_power(base: Tensor, exponent: Tensor) -> None:
+    if base.element.is_integer and isinstance(exponent, Constant) and (exponent.data < 0).any():
+        raise DTypeError(
+            f"pow: an integer to a negative power is no integer: {describe(base)}; cast it to floating point first"
+        )
+
+
 pow_ = elementwise(
     "pow",
-    doc="Power. Integers stay integers (negative exponents are not supported there).",
+    doc="Power. Integers stay integers; negative exponents known when the graph is built are refused there, others "
+    "give the quotient rounded toward zero.",
     arity=2,
     accepts="iufc",
     scalar=complex_scalars.power,
+    check=_check_power,
     numpy=np.power,
     arithmetic=True,
     gradient=_pow_gradient,

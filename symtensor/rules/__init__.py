@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 from symtensor.graph import Tensor, replace, variable
 from symtensor.rewrite import Procedure, Row, RuleSet, rewrite
 
-from .algebra import choices, identities, inverses, logic, powers
+from .algebra import choices, identities, inverses, logic, powers, transparent
 from .broadcasting import broadcasts, elementwise_broadcasts
 from .casts import casts
 from .crossentropy import crossentropy
@@ -31,7 +31,7 @@ def _union(name: str, doc: str, *parts: RuleSet) -> RuleSet:
 algebra: Final = _union(
     "algebra",
     "One spelling for each expression.",
-    sizes, signs, identities, powers, inverses, logic, choices, casts, broadcasts, elementwise_broadcasts,
+    sizes, transparent, signs, identities, powers, inverses, logic, choices, casts, broadcasts, elementwise_broadcasts,
 )  # fmt: skip
 layout: Final = _union(
     "layout",

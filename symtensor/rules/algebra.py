@@ -10,7 +10,7 @@ from symtensor.graph import Tensor
 from symtensor.opdef import CONSTANT
 from symtensor.rewrite.conditions import Condition, boolean, inexact, integer, ordered, real, when
 from symtensor.rewrite.pattern import Const, Hole
-from symtensor.rewrite.rules import Rows, ruleset
+from symtensor.rewrite.rules import Rows, RuleSet, ruleset
 from symtensor.rewrite.words import (
     abs,
     bitwise_and,
@@ -128,3 +128,15 @@ def choices(p: Hole, x: Hole, y: Hole, z: Hole) -> Rows:
     yield "switch_not", switch(invert(p), x, y), switch(p, y, x)
     yield "switch_again_yes", switch(p, switch(p, x, y), z), switch(p, x, z)
     yield "switch_again_no", switch(p, x, switch(p, y, z)), switch(p, x, z)
+
+
+transparent = RuleSet("transparent", "Operations that matter to gradients and printing only are left out.")
+
+
+@transparent.procedure(
+    "zero_grad", "consider_constant", "disconnected_grad", "undefined_grad", "grad_clip", "grad_scale", "print",
+    name="values_only",
+)  # fmt: skip
+def _values_only(node: Tensor) -> Tensor:
+    """grad_clip(x), disconnected_grad(x), Print(x) and their like become x: gradients are taken already."""
+    return node.inputs[0]

@@ -37,6 +37,7 @@ def softmax_by_hand(x):
 
 
 CASES = {
+    "values_only": lambda x: T.log(T.disconnected_grad(T.exp(x))),
     "broadcast_operand": lambda x: x + T.full_like(x, 2.5),
     "size_of_result": lambda x: T.exp(x).shape[0] * x,
     "view_of_repeated": lambda x: T.zeros_like(x).T + x.T,
