@@ -274,6 +274,7 @@ def elementwise(
     tolerance: float = 4.0,
     arithmetic: bool = False,
     associative: bool = False,
+    check: Callable[..., None] | None = None,
 ) -> OpDef:
     """Define an elementwise operation.
 
@@ -282,7 +283,7 @@ def elementwise(
     their width (floatX under Theano's policy). ``arithmetic`` ops count bools as int8 under Theano's policy.
     ``accepts`` lists the kinds the op takes after that. ``result`` gives the output type from the common type.
     ``gradient`` is called as ``gradient(g, *inputs, out)`` and returns one gradient per input, in the broadcast
-    shape (sums over broadcast axes are added by ``grad``).
+    shape (sums over broadcast axes are added by ``grad``). ``check`` gets the operands and may refuse them.
     """
 
     def infer(inputs: tuple[Tensor, ...], params: Params) -> Inferred:
@@ -291,6 +292,8 @@ def elementwise(
         common = inputs[0].element
         if common.kind not in accepts:
             raise DTypeError(f"{name} does not take {common}: " + "; ".join(describe(i) for i in inputs))
+        if check is not None:
+            check(*inputs)
         return result(common), broadcast_dims(name, inputs)
 
     def convert(op: OpDef, values: tuple[TensorLike, ...]) -> tuple[Tensor, ...]:

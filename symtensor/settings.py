@@ -2,7 +2,8 @@
 
 Settings are read once from the environment variable ``SYMTENSOR_FLAGS`` (``name=value`` pairs separated by
 commas, as ``THEANO_FLAGS``), can be assigned at run time, and can be changed for a while with
-``config.change``.
+``config.change``. Of ``THEANO_FLAGS`` the settings that mean the same here are read first (``floatX`` and those of
+``THEANO_NAMES``); what concerns Theano's own compilers has no meaning here and is passed over.
 """
 
 import os
@@ -72,12 +73,18 @@ SETTINGS = {
 }
 
 
+THEANO_NAMES = ("floatX", "compute_test_value", "on_unused_input", "exception_verbosity", "profile")
+
+
 class Config:
     """The settings as attributes; an unknown name is an AttributeError, a bad value a ConfigError."""
 
-    def __init__(self, flags: str = "") -> None:
+    def __init__(self, flags: str = "", theano_flags: str = "") -> None:
         for name, setting in SETTINGS.items():
             object.__setattr__(self, name, setting.default)
+        for name, _, text in (part.strip().partition("=") for part in theano_flags.split(",")):
+            if name in THEANO_NAMES:
+                setattr(self, name, text)
         for flag in filter(None, (part.strip() for part in flags.split(","))):
             name, _, text = flag.partition("=")
             if name not in SETTINGS:
@@ -115,4 +122,4 @@ class Config:
                 setattr(self, name, value)
 
 
-config = Config(os.environ.get("SYMTENSOR_FLAGS", ""))
+config = Config(os.environ.get("SYMTENSOR_FLAGS", ""), os.environ.get("THEANO_FLAGS", ""))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from symtensor_codegen import dtypes
 from symtensor_codegen.dtypes import DType
+from symtensor_codegen.errors import ShapeError
 
 if TYPE_CHECKING:
     from .graph import Tensor
@@ -66,7 +67,11 @@ class TensorType:
 
 
 def _size(size: int | bool | None) -> int | None:
-    return (1 if size else None) if isinstance(size, bool) else size
+    if isinstance(size, bool):
+        return 1 if size else None
+    if size is not None and size < 0:
+        raise ShapeError(f"TensorType: a size cannot be {size}; use None for one known only when the program runs")
+    return size
 
 
 @cache
