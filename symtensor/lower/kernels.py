@@ -164,7 +164,7 @@ class Builder:
     def __init__(self, group: Group, units: Units, targets: Mapping[Tensor, Buffer]) -> None:
         self.group = group
         self.targets = targets  # the shared variables that tensors of the group are the next values of
-        self.root = _Loop(units.loop(0, 0))
+        self.root = _Loop(units.loops.at(0, 0))
         self.registers: dict[Scalar, Scalar] = {}
         self.scopes: dict[object, tuple[Scalar, ...]] = {}
         self.substituted: dict[Scalar, Scalar] = {}

@@ -31,8 +31,9 @@ from symtensor_codegen.scalar import Buffer, Dim, Scalar, as_dim, as_int, checke
 
 from ..graph import Constant, Tensor
 from .kernels import Builder, Group, group
+from .reductions import CHUNK
 from .sizes import SizeMessage, find_sizes, scalar_symbols
-from .units import CHUNK, Unit, Units, computed, is_leaf
+from .units import Unit, Units, computed, is_leaf
 
 GRAIN = 1 << 15  # innermost iterations worth waking a thread for
 ALIGNMENT = 64

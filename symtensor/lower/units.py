@@ -7,17 +7,19 @@ substitution: the value at an index of an operation is built from the values of 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from symtensor_codegen import scalar
 from symtensor_codegen.errors import BackendError, InternalError
 from symtensor_codegen.expr import topological
-from symtensor_codegen.finish import flat_offset, merge_indices, reshaped, storage
+from symtensor_codegen.finish import flat_offset, reshaped, storage
 from symtensor_codegen.loops import For, Statement, Store, loads, symbols
 from symtensor_codegen.program import Matrix
 from symtensor_codegen.scalar import Buffer, Dim, Scalar, as_int, const_op, load_op, product, reduce_op, symbol_op
 
 from ..graph import Constant, Tensor
 from ..opdef import CONSTANT, INPUT, SHARED, Index, OpDef
+from .reductions import CHUNK, Loops, Reductions
 from .sizes import Sizes, scalar_symbols
 
 CHEAP = 8  # an expression of at most this cost is computed again by each user rather than stored
@@ -105,28 +107,12 @@ class Units:
         self.of: dict[Tensor, Unit] = {}
         self.list: list[Unit] = []
         self.by_buffer: dict[Buffer, Unit] = {}
-        self._loops: dict[tuple[int, Dim], Scalar] = {}
-        self._levels: dict[Scalar, int] = {}
+        self.loops = Loops()
         self._pulled: dict[tuple[Tensor, Index], Scalar] = {}
         self._uses = self._count_uses()
         self._repeated = self._find_repeated()
         self._forced = self._find_forced()
         self._split()
-
-    # Canonical loop indices ------------------------------------------------------------------------------------
-
-    def loop(self, level: int, extent: Dim) -> Scalar:
-        """The loop index of nesting level ``level`` with this extent: one object for the whole program."""
-        key = (level, extent)
-        found = self._loops.get(key)
-        if found is None:
-            found = self._loops[key] = scalar.index("ijklmnpq"[level % 8], extent)
-            self._levels[found] = level
-        return found
-
-    def level(self, index: Scalar) -> int:
-        """The nesting level of a canonical loop index."""
-        return self._levels[index]
 
     def indices(self, dims: Sequence[Dim]) -> Index:
         """The canonical indices of an element of an array of these sizes."""
@@ -136,7 +122,7 @@ class Units:
             if extent == 1:
                 found.append(as_int(0))
             else:
-                found.append(self.loop(level, extent))
+                found.append(self.loops.at(level, extent))
                 level += 1
         return tuple(found)
 
@@ -304,7 +290,8 @@ class Units:
         elif op.pull is not None:
             unit.indices = self.indices(dims)
             value = self.sizes.scalar(op.pull(node, self._at(node), unit.indices))
-            self._set_value(unit, self._staged(self._canonical(value), node, dims))
+            reductions = Reductions(self.loops, self.sizes, partial(self._helper, node))
+            self._set_value(unit, reductions.staged(reductions.canonical(value), dims))
         else:
             raise BackendError(f"{op.name} is not implemented by the compiled backends; use mode='reference'")
         unit.waits = self._waits(unit)
@@ -383,114 +370,13 @@ class Units:
         assert node.op.pull is not None
         return node.op.pull(node, self._at(node), index)
 
-    def _canonical(self, value: Scalar) -> Scalar:
-        """Give every reduction the canonical index of its nesting level (inner reductions below outer ones)."""
-        nodes = topological([value], lambda n: n.args)
-        if not any(n.op is reduce_op for n in nodes):
-            return value
-        return self._relevel(value, {})
-
-    def _relevel(self, value: Scalar, memo: dict[Scalar, Scalar]) -> Scalar:
-        for node in topological([value], lambda n: () if n in memo or n.op is reduce_op else n.args):
-            if node in memo:
-                continue
-            if node.op is reduce_op:
-                memo[node] = self._relevel_reduce(node)
-            elif node.args:
-                args = tuple(memo[a] for a in node.args)
-                memo[node] = node if args == node.args else scalar.rebuild(node, args)
-            else:
-                memo[node] = node
-        return memo[value]
-
-    def _relevel_reduce(self, node: Scalar) -> Scalar:
-        node = collapse_reduction(node)
-        reduction = node.param
-        outer = [self._levels[i] for i in node.free if i in self._levels]
-        level = 1 + max(outer, default=-1)
-        extent = self.sizes.of(reduction.index.param.extent)
-        if extent == 1:
-            only = scalar.substitute(node.args[0], {reduction.index: as_int(0)})
-            is_place = reduction.combine in scalar.ARG_COMBINES
-            return scalar.const(0, node.dtype) if is_place else self._relevel(only, {})
-        index = self.loop(level, extent)
-        body = scalar.substitute(node.args[0], {reduction.index: index})
-        return scalar.reduce(reduction.combine, index, self._relevel(body, {}))
-
-    # Reductions to one value --------------------------------------------------------------------------------------
-
-    def _staged(self, value: Scalar, node: Tensor, dims: tuple[Dim, ...]) -> Scalar:
-        """Split reductions that depend on no loop index in two: chunks of a fixed size, then the chunks' results.
-
-        The result is the same for any number of threads, the first stage runs in parallel, and errors of rounding
-        grow as in pairwise summation.
-        """
-        whole = [n for n in topological([value], lambda n: n.args) if n.op is reduce_op and not n.free]
-        for position, found in enumerate(whole):
-            staged = self._two_stages(found, node)
-            if found is value and staged is None:
-                return value
-            result = staged if staged is not None else found
-            if dims or position + 1 < len(whole):
-                result = scalar.load(self._helper(node, (), (), result).buffer, ())
-            if found is value:
-                return result
-            replaced = {found: result}
-            value = scalar.substitute(value, replaced)
-            whole[position + 1 :] = [scalar.substitute(w, replaced) for w in whole[position + 1 :]]
-        return value
-
-    def _helper(self, node: Tensor, dims: tuple[Dim, ...], indices: Index, value: Scalar) -> Unit:
-        """A unit for an intermediate value that is no tensor of the user's graph."""
+    def _helper(self, node: Tensor, dims: tuple[Dim, ...], indices: Index, value: Scalar) -> Buffer:
+        """Where a new unit stores an intermediate value that is no tensor of the user's graph."""
         unit = Unit(node, dims, Buffer(f"{node.op.name}_part", value.dtype, dims), indices, cost=CHUNK)
         self._set_value(unit, value)
         self.by_buffer[unit.buffer] = unit
         self.list.append(unit)
-        return unit
-
-    def _two_stages(self, whole: Scalar, node: Tensor) -> Scalar | None:
-        reduction, body = whole.param, whole.args[0]
-        extent: Dim = reduction.index.param.extent
-        inner: Dim = 1
-        nested = body
-        while nested.op is reduce_op:
-            inner = product((inner, nested.param.index.param.extent))
-            nested = nested.args[0]
-        total = product((extent, inner))
-        if isinstance(total, int) and total <= CHUNK:
-            return None
-        step: Dim = CHUNK if inner == 1 else scalar.as_dim(scalar.maximum(as_int(CHUNK) // as_int(inner), as_int(1)))
-        count = scalar.as_dim((as_int(extent) + as_int(step) - 1) // as_int(step))
-        chunk = self.loop(0, count)
-        start = chunk * as_int(step)
-        within = self.loop(1, scalar.as_dim(scalar.minimum(as_int(step), as_int(extent) - start)))
-        body = self._relevel(scalar.substitute(body, {reduction.index: start + within}), {})
-        part_value = scalar.reduce(reduction.combine, within, body)
-        if reduction.combine in scalar.ARG_COMBINES:
-            part_value = start + part_value
-        part = self._helper(node, (count,), (chunk,), part_value)
-        here = scalar.load(part.buffer, (chunk,))
-        if reduction.combine not in scalar.ARG_COMBINES:
-            return scalar.reduce(reduction.combine, chunk, here)
-        best = scalar.substitute(whole.args[0], {reduction.index: here})
-        return scalar.load(part.buffer, (scalar.reduce(reduction.combine, chunk, best),))
-
-
-CHUNK = 1 << 14  # elements that one step of the first stage of a reduction handles
-
-
-def collapse_reduction(whole: Scalar) -> Scalar:
-    """Merge a reduction over two neighbouring axes that is read in memory order into one over both."""
-    while whole.args[0].op is reduce_op and whole.args[0].param.combine == whole.param.combine:
-        inner = whole.args[0]
-        outer_index, inner_index = whole.param.index, inner.param.index
-        extent = product((outer_index.param.extent, inner_index.param.extent))
-        merged = scalar.index("r", extent)
-        body = merge_indices(inner.args[0], outer_index, inner_index, merged)
-        if body is None:
-            return whole
-        whole = scalar.reduce(whole.param.combine, merged, body)
-    return whole
+        return unit.buffer
 
 
 def can_inline(op: OpDef) -> bool:
