@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 import numpy.typing as npt
 
-from symtensor_codegen.errors import ShapeError, UserError
+from symtensor_codegen.errors import UserError
 from symtensor_codegen.llvm.calling import (
     IN_PLACE,
     RETURN,
@@ -32,7 +32,7 @@ from .ops.printed import PRINT
 from .pipeline import FAST_MATH, GRAPH_PASSES, QUICK_PASSES, Compilation, Pass, compile_graph
 from .printing import show
 from .settings import config
-from .shared_variables import SharedVariable, converted
+from .shared_variables import ArgumentShapeError, SharedVariable, converted
 
 if TYPE_CHECKING:
     from .profiling import Profile
@@ -200,7 +200,7 @@ class Function:
             array = converted(value, given.variable.type, what, given.allow_downcast, _ADVICE)
             for axis, size in enumerate(given.variable.type.shape):
                 if size is not None and array.shape[axis] != size:
-                    raise ShapeError(f"{what}: axis {axis} must have size {size}, got shape {array.shape}")
+                    raise ArgumentShapeError(f"{what}: axis {axis} must have size {size}, got shape {array.shape}")
             result.append(array)
         return tuple(result)
 

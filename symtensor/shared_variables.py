@@ -15,6 +15,10 @@ from .opdef import SHARED
 from .types import TensorType, tensor_type
 
 
+class ArgumentShapeError(ShapeError, TypeError):
+    """A value has not the rank or a fixed size of its variable; to Theano that is a TypeError."""
+
+
 class SharedVariable(Tensor):
     """A variable with a value that functions read, and change by ``updates``.
 
@@ -119,7 +123,7 @@ def accepted(value: Any, kind: TensorType, what: str, borrow: bool = False) -> n
     array = converted(value, kind, what, advice=f"convert it: value.astype({kind.dtype!r})")
     for axis, size in enumerate(kind.shape):
         if size is not None and array.shape[axis] != size:
-            raise ShapeError(f"{what}: axis {axis} must have size {size}, got shape {array.shape}")
+            raise ArgumentShapeError(f"{what}: axis {axis} must have size {size}, got shape {array.shape}")
     if np.shares_memory(array, np.asarray(value)) and not (borrow and value is array):
         return array.copy()
     return array
@@ -139,7 +143,7 @@ def converted(
     array = _numeric(value, what)
     if array.ndim != kind.ndim:
         wanted_rank = "1 dimension" if kind.ndim == 1 else f"{kind.ndim} dimensions"
-        raise ShapeError(f"{what}: expected {wanted_rank} ({kind}), got {array.ndim} (shape {array.shape})")
+        raise ArgumentShapeError(f"{what}: expected {wanted_rank} ({kind}), got {array.ndim} (shape {array.shape})")
     if array.dtype != wanted:
         if not _may_convert(value, array, wanted, downcast):
             got = str(array.dtype)

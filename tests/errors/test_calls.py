@@ -10,6 +10,7 @@ from symtensor import config, function
 from symtensor.arguments import MissingInputError
 from symtensor.failures import NotFiniteError
 from symtensor.pickling import PickleError
+from symtensor.shared_variables import ArgumentShapeError
 from symtensor_codegen.errors import DTypeError, OutOfRangeError, ShapeError, UserError
 from tests.errors.rows import Row, Table, check, state
 
@@ -56,7 +57,7 @@ def call_name_twice() -> None:
 
 
 @bad(
-    ShapeError,
+    ArgumentShapeError,
     "f: input x (HERE): expected 1 dimension (TensorType(float64, vector)), got 2 (shape (1, 1))",
 )
 def call_rank() -> None:
@@ -141,7 +142,7 @@ def call_expression() -> None:
 
 
 @bad(
-    ShapeError,
+    ArgumentShapeError,
     "f: input x (HERE): axis 0 must have size 1, got shape (2, 4)",
 )
 def call_fixed_size() -> None:

@@ -8,6 +8,7 @@ from symtensor import In, clone, config, function, shared
 from symtensor.arguments import MissingInputError, UnusedInputError, UpdateError
 from symtensor.modes import DebugMode, Mode, ModeError
 from symtensor.settings import Config, ConfigError
+from symtensor.shared_variables import ArgumentShapeError
 from symtensor_codegen.errors import DTypeError, ShapeError, UserError
 from tests.errors.rows import Row, Table, check, state
 
@@ -100,7 +101,7 @@ def input_with_update() -> object:
 
 
 @bad(
-    ShapeError,
+    ArgumentShapeError,
     "function: default value of the input x: TensorType(float64, vector) (HERE): expected 1 dimension "
     "(TensorType(float64, vector)), got 0 (shape ())",
 )
@@ -331,7 +332,7 @@ def set_value_dtype() -> None:
 
 
 @bad(
-    ShapeError,
+    ArgumentShapeError,
     "set_value of s: expected 1 dimension (TensorType(float64, vector)), got 2 (shape (3, 3))",
 )
 def set_value_rank() -> None:
@@ -339,7 +340,7 @@ def set_value_rank() -> None:
 
 
 @bad(
-    ShapeError,
+    ArgumentShapeError,
     "set_value of r: axis 0 must have size 1, got shape (2, 3)",
 )
 def set_value_fixed_size() -> None:
