@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from symtensor_codegen.program import Allocate, AllocateOutput, Gemm, Launch, Place
 from symtensor_codegen.program_text import program_names
-from symtensor_codegen.scalar import Buffer, Dim, product
+from symtensor_codegen.scalar import Buffer, Dim
+from symtensor_codegen.substitution import product
 from symtensor_codegen.text import Names, scalar_text
 
 from .graph import ancestors

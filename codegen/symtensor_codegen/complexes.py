@@ -7,7 +7,7 @@ complex scalar becomes two. Division is Smith's ("Algorithm 116", CACM 1962), as
 from collections.abc import Sequence
 from dataclasses import replace
 
-from . import dtypes, scalar
+from . import dtypes, scalar, substitution
 from .errors import BackendError
 from .loops import ArgUpdate, Check, Declare, For, Kernel, Statement, Store, Update, scalars
 from .scalar import (
@@ -21,10 +21,10 @@ from .scalar import (
     const_op,
     guarded_op,
     load_op,
-    product,
     register_op,
     select_op,
 )
+from .substitution import product
 
 Pair = tuple[Scalar, Scalar]
 
@@ -68,7 +68,7 @@ class _Split:
         first = node.args[0] if node.op is not select_op and node.op is not guarded_op else node.args[1]
         if not first.dtype.is_complex:
             args = tuple(self.reals[a] for a in node.args)
-            return node if args == node.args else scalar.rebuild(node, args)
+            return node if args == node.args else substitution.rebuild(node, args)
         re, im = self.pairs[first]
         if name == "real":
             return re

@@ -9,11 +9,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from . import dtypes, scalar
+from . import dtypes, scalar, substitution
 from .complexes import split_complex
 from .expr import topological
 from .loops import For, Kernel, LoopKind, Statement, Store, map_values, parameter, scalars, statements, values_of
-from .scalar import Buffer, Dim, Scalar, as_dim, as_int, checked_op, const_op, load_op, product, symbol_op
+from .scalar import Buffer, Dim, Scalar, as_dim, as_int, checked_op, const_op, load_op, symbol_op
+from .substitution import product
 
 
 def collapse(body: tuple[Statement, ...]) -> tuple[Statement, ...]:
@@ -108,7 +109,7 @@ def _merge(body: tuple[Statement, ...], outer: For, inner: For) -> tuple[Stateme
             memo[node] = scalar.load(buffer, at)
         elif node.args:
             args = tuple(memo[a] for a in node.args)
-            memo[node] = node if args == node.args else scalar.rebuild(node, args)
+            memo[node] = node if args == node.args else substitution.rebuild(node, args)
         else:
             memo[node] = node
 
@@ -144,7 +145,7 @@ def merge_indices(value: Scalar, outer: Scalar, inner: Scalar, merged: Scalar) -
             args = tuple(memo.get(a, a) for a in node.args)
             if outer in args or inner in args:
                 return None
-            memo[node] = scalar.rebuild(node, args)
+            memo[node] = substitution.rebuild(node, args)
         else:
             memo[node] = node
     return memo.get(value)
@@ -223,10 +224,10 @@ def finish(
             continue
         args = tuple(memo[a] for a in node.args)
         if node.op is load_op:
-            offset = scalar.substitute(flat_offset(node.param, args), sizes)
+            offset = substitution.substitute(flat_offset(node.param, args), sizes)
             memo[node] = scalar.load(buffer_of(node.param), (offset,))
         else:
-            memo[node] = node if args == node.args else scalar.rebuild(node, args)
+            memo[node] = node if args == node.args else substitution.rebuild(node, args)
 
     def changed(value: Scalar) -> Scalar:
         return memo.get(value, value)
@@ -239,7 +240,7 @@ def finish(
             offset = flat_offset(statement.buffer, tuple(memo[i] for i in statement.index))
             where = None if statement.where is None else memo[statement.where]
             return Store(
-                buffer_of(statement.buffer), (scalar.substitute(offset, sizes),), memo[statement.value],
+                buffer_of(statement.buffer), (substitution.substitute(offset, sizes),), memo[statement.value],
                 statement.combine, where,
             )  # fmt: skip
         return map_values((statement,), changed)[0]
@@ -308,4 +309,4 @@ def _is_parameter(node: Scalar) -> bool:
 
 def _over(node: Scalar, result: Mapping[Scalar, Scalar]) -> Scalar:
     args = tuple(result[a] for a in node.args)
-    return node if args == node.args else scalar.rebuild(node, args)
+    return node if args == node.args else substitution.rebuild(node, args)

@@ -9,7 +9,7 @@ sums over its rows become one loop over rows with a few inner loops.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from symtensor_codegen import scalar
+from symtensor_codegen import scalar, substitution
 from symtensor_codegen.expr import topological
 from symtensor_codegen.finish import storage
 from symtensor_codegen.loops import ArgUpdate, Declare, For, LoopKind, Statement, Store, Update
@@ -180,7 +180,7 @@ class Builder:
                 return unit.statements
             path = unit.path
             self._inline_lookups(unit)
-            value = scalar.substitute(unit.value, {}, self.substituted)
+            value = substitution.substitute(unit.value, {}, self.substituted)
             here = scalar.load(unit.buffer, unit.indices)
             self.substituted[here] = value
             if self._is_read_elsewhere(unit):
@@ -215,7 +215,7 @@ class Builder:
             source = next((u for u in unit.reads if u.buffer is node.param and u in self.members), None)
             if source is not None and node not in self.substituted and self._is_lookup(unit, source, node):
                 value = self.substituted[scalar.load(source.buffer, source.indices)]
-                self.substituted[node] = scalar.substitute(value, _moved(source, node))
+                self.substituted[node] = substitution.substitute(value, _moved(source, node))
 
     def _is_lookup(self, reader: Unit, source: Unit, node: Scalar) -> bool:
         """Whether ``reader`` has fewer loops than ``source``, and the element takes no reduction to compute again."""
@@ -256,7 +256,7 @@ class Builder:
                 needs.append(_Need(result.param, self.scopes[result.param]))
             elif node.args:
                 args = tuple(memo[a] for a in node.args)
-                memo[node] = node if args == node.args else scalar.rebuild(node, args)
+                memo[node] = node if args == node.args else substitution.rebuild(node, args)
                 if node.op is load_op and node.param in self.scopes:
                     needs.append(_Need(node.param, self._complete_within(node)))
             else:

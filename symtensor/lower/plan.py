@@ -27,7 +27,8 @@ from symtensor_codegen.program import (
     Reserve,
     Step,
 )
-from symtensor_codegen.scalar import Buffer, Dim, Scalar, as_dim, as_int, checked_op, load_op, product, symbol_op
+from symtensor_codegen.scalar import Buffer, Dim, Scalar, as_dim, as_int, checked_op, load_op, symbol_op
+from symtensor_codegen.substitution import product
 
 from ..graph import Constant, Tensor
 from .kernels import Builder, Group, group

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 
-from symtensor_codegen import scalar
+from symtensor_codegen import scalar, substitution
 from symtensor_codegen.expr import topological
 from symtensor_codegen.finish import merge_indices
-from symtensor_codegen.scalar import Buffer, Dim, Scalar, as_int, product, reduce_op
+from symtensor_codegen.scalar import Buffer, Dim, Scalar, as_int, reduce_op
+from symtensor_codegen.substitution import product
 
 from .sizes import Sizes
 
@@ -56,7 +57,7 @@ class Reductions:
                 memo[node] = self._relevel_reduce(node)
             elif node.args:
                 args = tuple(memo[a] for a in node.args)
-                memo[node] = node if args == node.args else scalar.rebuild(node, args)
+                memo[node] = node if args == node.args else substitution.rebuild(node, args)
             else:
                 memo[node] = node
         return memo[value]
@@ -66,11 +67,11 @@ class Reductions:
         reduction = node.param
         extent = self.sizes.of(reduction.index.param.extent)
         if extent == 1:
-            only = scalar.substitute(node.args[0], {reduction.index: as_int(0)})
+            only = substitution.substitute(node.args[0], {reduction.index: as_int(0)})
             is_place = reduction.combine in scalar.ARG_COMBINES
             return scalar.const(0, node.dtype) if is_place else self._relevel(only, {})
         index = self.loops.at(self.loops.below(node), extent)
-        body = scalar.substitute(node.args[0], {reduction.index: index})
+        body = substitution.substitute(node.args[0], {reduction.index: index})
         return scalar.reduce(reduction.combine, index, self._relevel(body, {}))
 
     def staged(self, value: Scalar, dims: tuple[Dim, ...]) -> Scalar:
@@ -90,8 +91,8 @@ class Reductions:
             if found is value:
                 return result
             replaced = {found: result}
-            value = scalar.substitute(value, replaced)
-            whole[position + 1 :] = [scalar.substitute(w, replaced) for w in whole[position + 1 :]]
+            value = substitution.substitute(value, replaced)
+            whole[position + 1 :] = [substitution.substitute(w, replaced) for w in whole[position + 1 :]]
         return value
 
     def _two_stages(self, whole: Scalar) -> Scalar | None:
@@ -110,7 +111,7 @@ class Reductions:
         chunk = self.loops.at(0, count)
         start = chunk * as_int(step)
         within = self.loops.at(1, scalar.as_dim(scalar.minimum(as_int(step), as_int(extent) - start)))
-        body = self._relevel(scalar.substitute(body, {reduction.index: start + within}), {})
+        body = self._relevel(substitution.substitute(body, {reduction.index: start + within}), {})
         part_value = scalar.reduce(reduction.combine, within, body)
         if reduction.combine in scalar.ARG_COMBINES:
             part_value = start + part_value
@@ -118,7 +119,7 @@ class Reductions:
         here = scalar.load(part, (chunk,))
         if reduction.combine not in scalar.ARG_COMBINES:
             return scalar.reduce(reduction.combine, chunk, here)
-        best = scalar.substitute(whole.args[0], {reduction.index: here})
+        best = substitution.substitute(whole.args[0], {reduction.index: here})
         return scalar.load(part, (scalar.reduce(reduction.combine, chunk, best),))
 
 

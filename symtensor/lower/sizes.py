@@ -7,7 +7,7 @@ guard makes them one size for everything that follows, so loops over either fuse
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from symtensor_codegen import dtypes, scalar
+from symtensor_codegen import dtypes, scalar, substitution
 from symtensor_codegen.errors import ShapeError
 from symtensor_codegen.expr import topological
 from symtensor_codegen.program import Guard
@@ -40,7 +40,7 @@ class Sizes:
         """The representative of a size."""
         if isinstance(size, int) or not self.known:
             return size
-        return as_dim(scalar.substitute(size, self.known, self._memo))
+        return as_dim(substitution.substitute(size, self.known, self._memo))
 
     def shape(self, node: Tensor) -> tuple[Dim, ...]:
         """The representatives of a tensor's sizes."""
@@ -48,7 +48,7 @@ class Sizes:
 
     def scalar(self, value: Scalar) -> Scalar:
         """An expression with every size replaced by its representative."""
-        return scalar.substitute(value, self.known, self._memo) if self.known else value
+        return substitution.substitute(value, self.known, self._memo) if self.known else value
 
     def equal(self, a: Dim, b: Dim, message: SizeMessage) -> None:
         """Demand that two sizes are equal."""
@@ -66,7 +66,7 @@ class Sizes:
         if symbol in scalar_symbols(value):
             return
         step = {symbol: value}
-        self.known = {key: scalar.substitute(old, step) for key, old in self.known.items()}
+        self.known = {key: substitution.substitute(old, step) for key, old in self.known.items()}
         self.known[symbol] = value
         self._memo = dict(self.known)
 

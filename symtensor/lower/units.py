@@ -9,13 +9,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from symtensor_codegen import scalar
+from symtensor_codegen import scalar, substitution
 from symtensor_codegen.errors import BackendError, InternalError
 from symtensor_codegen.expr import topological
 from symtensor_codegen.finish import flat_offset, reshaped, storage
 from symtensor_codegen.loops import For, Statement, Store, loads, symbols
 from symtensor_codegen.program import Matrix
-from symtensor_codegen.scalar import Buffer, Dim, Scalar, as_int, const_op, load_op, product, reduce_op, symbol_op
+from symtensor_codegen.scalar import Buffer, Dim, Scalar, as_int, const_op, load_op, reduce_op, symbol_op
+from symtensor_codegen.substitution import product
 
 from ..graph import Constant, Tensor
 from ..opdef import CONSTANT, INPUT, SHARED, Index, OpDef
@@ -187,12 +188,12 @@ class Units:
         value = self._pull_above(node, base, index)
         if value is None or value.op is not load_op:
             return None
-        steps = [scalar.stride(place, i) for place in value.args for i in index[-2:]]
+        steps = [substitution.stride(place, i) for place in value.args for i in index[-2:]]
         if not all(isinstance(step, int) and step >= 0 for step in steps):
             return None  # BLAS reads nothing backwards
         buffer = self.buffer(base)
         offset = self.sizes.scalar(flat_offset(buffer, value.args))
-        strides = [scalar.stride(offset, i) for i in index]
+        strides = [substitution.stride(offset, i) for i in index]
         if any(s is None for s in strides):
             return None
         row, column = strides[-2], strides[-1]
@@ -202,7 +203,7 @@ class Units:
             return None
         if 0 not in dims and any(s == 0 and n != 1 for s, n in zip((row, column), dims[-2:], strict=True)):
             return None  # BLAS reads no row twice
-        start = scalar.substitute(offset, {i: as_int(0) for i in index})
+        start = substitution.substitute(offset, {i: as_int(0) for i in index})
         batch = strides[0] if len(dims) == 3 else 0
         assert batch is not None
         return Matrix(buffer, scalar.as_dim(start), row, column, batch)

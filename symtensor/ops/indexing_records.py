@@ -25,7 +25,7 @@ from symtensor.opdef import (
     describe,
     dim_of,
 )
-from symtensor_codegen import dtypes, scalar
+from symtensor_codegen import dtypes, scalar, substitution
 from symtensor_codegen.errors import DTypeError, OutOfRangeError, ShapeError
 from symtensor_codegen.loops import For, Statement, Store
 from symtensor_codegen.scalar import Buffer, Dim, Scalar
@@ -167,7 +167,7 @@ def _has_elements(x: Tensor, axis: int, index: Tensor) -> list[Guard]:
     extent = x.dims[axis]
     if isinstance(extent, int) and extent > 0:
         return []
-    nothing = scalar.eq(scalar.as_int(scalar.product(index.dims)), 0)
+    nothing = scalar.eq(scalar.as_int(substitution.product(index.dims)), 0)
     message = f"an index is out of range on axis {axis}, which is empty: {describe(x)}"
     return [Guard(scalar.gt(scalar.as_int(extent), 0) | nothing, message, (), OutOfRangeError)]
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from symtensor.graph import Params, Tensor, TensorLike, as_tensor
 from symtensor.opdef import At, Guard, Index, Inferred, OpDef, describe, dim_of
-from symtensor_codegen import scalar
+from symtensor_codegen import scalar, substitution
 from symtensor_codegen.errors import ShapeError
 from symtensor_codegen.scalar import Dim, Scalar
 
@@ -41,10 +41,10 @@ def _quotient(total: Sequence[Dim], others: Sequence[Dim]) -> Dim | None:
     if divisor and known % divisor == 0:
         known, divisor = known // divisor, 1
     if divisor == 1 and not divisors:
-        return scalar.product([known, *symbolic])
+        return substitution.product([known, *symbolic])
     if not symbolic and not divisors:
         return 0 if known == 0 else None
-    return scalar.as_int(scalar.product([known, *symbolic])) // scalar.product([divisor, *divisors])
+    return scalar.as_int(substitution.product([known, *symbolic])) // substitution.product([divisor, *divisors])
 
 
 def _reshape_infer(inputs: tuple[Tensor, ...], params: Params) -> Inferred:
@@ -59,7 +59,7 @@ def _reshape_infer(inputs: tuple[Tensor, ...], params: Params) -> Inferred:
         if size is None:
             raise ShapeError(message)
         target[computed[0]] = size
-    before, after = scalar.product(x.dims), scalar.product(target)
+    before, after = substitution.product(x.dims), substitution.product(target)
     if isinstance(before, int) and isinstance(after, int) and before != after:
         raise ShapeError(message)
     return x.element, tuple(target)
@@ -71,7 +71,7 @@ def _reshape_guards(node: Tensor) -> list[Guard]:
     if _factor_set(x.dims) == _factor_set(node.dims):
         return guards
     message = f"reshape: {{0}} elements cannot become {{1}}: {describe(x)}"
-    return guards + equal_guard(message, scalar.product(x.dims), scalar.product(node.dims))
+    return guards + equal_guard(message, substitution.product(x.dims), substitution.product(node.dims))
 
 
 def _factor_set(extents: Iterable[Dim]) -> tuple[int, list[int]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from symtensor_codegen import dtypes, scalar
+from symtensor_codegen import dtypes, scalar, substitution
 from symtensor_codegen.dtypes import DType
 from symtensor_codegen.llvm import jit
 from symtensor_codegen.llvm.run_kernel import run_kernel
@@ -58,7 +58,7 @@ def test_maps_fill_a_register(dtype: DType, wide: int, narrow: int) -> None:
 def sums(by_row: bool, dtype: DType = F64, rows: Dim = N, columns: Dim = M) -> Kernel:
     """Sums of a matrix over its columns (one for each row) or over its rows."""
     i, j = scalar.index("i", rows), scalar.index("j", columns)
-    x, total = Buffer("x", dtype, (scalar.product((rows, columns)),)), Register("total", dtype)
+    x, total = Buffer("x", dtype, (substitution.product((rows, columns)),)), Register("total", dtype)
     outer, inner = (i, j) if by_row else (j, i)
     out = Buffer("out", dtype, (outer.param.extent,))
     read(total, frozenset((outer,)))

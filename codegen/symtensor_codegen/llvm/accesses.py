@@ -18,18 +18,8 @@ from symtensor_codegen.llvm.target import Target
 from symtensor_codegen.llvm.types import memory, shuffle_indices, stored, suffix, typed
 from symtensor_codegen.llvm.values import Evaluator
 from symtensor_codegen.loops import Kernel
-from symtensor_codegen.scalar import (
-    Buffer,
-    Register,
-    Scalar,
-    add,
-    as_int,
-    neg,
-    stride,
-    sub,
-    substitute,
-    symbol_op,
-)
+from symtensor_codegen.scalar import Buffer, Register, Scalar, add, as_int, neg, sub, symbol_op
+from symtensor_codegen.substitution import stride, substitute
 
 
 class Mode(Enum):

@@ -18,7 +18,8 @@ from symtensor_codegen.loops import (
     scalars,
     values_of,
 )
-from symtensor_codegen.scalar import Buffer, Register, Scalar, checked_op, guarded_op, load_op, stride
+from symtensor_codegen.scalar import Buffer, Register, Scalar, checked_op, guarded_op, load_op
+from symtensor_codegen.substitution import stride
 
 _BIG_BODY = 40  # nodes from which a vector body is not written a second time for the rest of a loop
 

@@ -32,7 +32,8 @@ from symtensor_codegen.program import (
     Reserve,
     Step,
 )
-from symtensor_codegen.scalar import Buffer, Dim, Scalar, as_int, product
+from symtensor_codegen.scalar import Buffer, Dim, Scalar, as_int
+from symtensor_codegen.substitution import product
 
 _GEMM = {"float32": "s", "float64": "d", "complex64": "c", "complex128": "z"}
 _LARGEST_BLOCK = 2.0**62  # bytes

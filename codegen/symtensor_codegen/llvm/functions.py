@@ -8,7 +8,8 @@ from symtensor_codegen.llvm.emission import Functions, Lanes, Value
 from symtensor_codegen.llvm.target import Target
 from symtensor_codegen.llvm.types import suffix, typed
 from symtensor_codegen.llvm.values import Evaluator
-from symtensor_codegen.scalar import Scalar, index, rebuild, symbol
+from symtensor_codegen.scalar import Scalar, index, symbol
+from symtensor_codegen.substitution import rebuild
 
 
 class _Body(Evaluator):

@@ -35,9 +35,9 @@ from symtensor_codegen.scalar import (
     index_op,
     load_op,
     register_op,
-    stride,
     symbol_op,
 )
+from symtensor_codegen.substitution import stride
 
 _TRIP = 256  # iterations of a loop whose extent is not known
 _HORIZONTAL = 8  # instructions to combine the lanes of an accumulator

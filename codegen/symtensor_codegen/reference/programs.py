@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from symtensor_codegen import scalar
+from symtensor_codegen import scalar, substitution
 from symtensor_codegen.errors import InternalError
 from symtensor_codegen.finish import storage
 from symtensor_codegen.loops import Kernel
@@ -23,7 +23,8 @@ from symtensor_codegen.program import (
     Read,
     Reserve,
 )
-from symtensor_codegen.scalar import Buffer, Dim, Scalar, product
+from symtensor_codegen.scalar import Buffer, Dim, Scalar
+from symtensor_codegen.substitution import product
 
 from .interpreter import run_kernel
 
@@ -67,7 +68,7 @@ class _Run:
         """A host value as a number."""
         if isinstance(value, int):
             return value
-        found = scalar.substitute(value, self.known)
+        found = substitution.substitute(value, self.known)
         if found.op is not scalar.const_op:
             raise InternalError(f"{self.program.name}: {value} is not known here, but needed")
         return int(found.param)
