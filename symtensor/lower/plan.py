@@ -234,6 +234,8 @@ class _Planner:
             return False
         if self.sizes.shape(variable) != unit.dims or unit.buffer in work.reads:
             return False
+        if cell.dtype.is_complex and cell in work.reads:
+            return False  # a complex store is two: the second would read what the first has written
         if any(cell in w.reads or w.can_fail or w.waits for w in works[position + 1 :]):
             return False
         return _reads_before_store(work.body, unit, cell)
