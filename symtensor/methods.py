@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from symtensor_codegen.errors import UserError
 
+from .elementwise_methods import ElementwiseMethods
+
 if TYPE_CHECKING:
     from .graph import Tensor
     from .opdef import OpDef
@@ -155,7 +157,7 @@ class _Operators:
         raise TypeError("expressions do not change: write y = set_subtensor(x[key], value)")
 
 
-class TensorMethods(_Operators):
+class TensorMethods(_Operators, ElementwiseMethods):
     """Mixed into Tensor."""
 
     __array_priority__ = 1000
@@ -431,7 +433,7 @@ class TensorMethods(_Operators):
 
     def diagonal(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> "Tensor":
         """The diagonal of two axes, as the last axis."""
-        return _call("creation", "diagonal", self, offset, axis1, axis2)
+        return _call("indexing", "diagonal", self, offset, axis1, axis2)
 
     def trace(self) -> "Tensor":
         """Sum of the diagonal."""
