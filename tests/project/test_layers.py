@@ -15,6 +15,11 @@ PLANTED = {  # where to add which line, and the contract that must break
         "import symtensor_codegen.llvm.jit", "Scalars, loops and programs know no backend",
     ),
     "symtensor/ops/planted.py": ("import symtensor.lower", "Ops do not know how they are compiled"),
+    "symtensor/rules/planted.py": ("import symtensor.lower", "Rules do not know how graphs are lowered"),
+    "symtensor/lower/planted.py": ("import symtensor_codegen.llvm", "Lowering knows no backend"),
+    "codegen/symtensor_codegen/reference/planted.py": (
+        "import symtensor_codegen.llvm", "Backends do not know each other",
+    ),
     "symtensor/planted.py": ("import llvmlite", "Tensors never touch a code generator's library"),
 }
 

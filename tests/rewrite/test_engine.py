@@ -39,9 +39,9 @@ def test_deep_chain_is_linear_and_iterative():
         y = x
         for _ in range(length):
             y = T.tanh(T.neg(T.neg(y * 1)))
-        start = time.perf_counter()
+        start = time.process_time()  # other work on the machine does not count
         result = rewrite([y], algebra)
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
         assert len(ancestors(result.outputs)) == length + 1
         assert result.counts["neg_of_neg"] == result.counts["times_one"] == length
     assert times[1] < 12 * times[0]
