@@ -1,6 +1,7 @@
 """README's two command lines are what the checks run, and its program does what README says."""
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -49,6 +50,20 @@ def test_the_main_job_prints_data_falling_loss_accuracy_and_times() -> None:
     assert float(accuracy) > 95
     assert re.search(r"compiled +two functions in [0-9.]+ s", run.stdout)
     assert re.search(r"speed +[0-9.]+ us per step", run.stdout)
+
+
+def test_later_processes_find_everything_in_the_cache(tmp_path: Path) -> None:
+    """Three of them: a program whose text depended on addresses would miss now and then, and load LLVM."""
+    code = "import sys, logistic_regression as job; job.main(10); print('llvmlite.binding' in sys.modules)"
+    environment = {**os.environ, "SYMTENSOR_CACHE_DIR": str(tmp_path)}
+    loaded = []
+    for _ in range(4):
+        run = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=SCRIPT.parent, env=environment, capture_output=True, text=True, check=True, timeout=120,
+        )  # fmt: skip
+        loaded.append(run.stdout.split()[-1])
+    assert loaded == ["True", "False", "False", "False"]
 
 
 def test_the_main_job_learns_the_weights_that_numpy_learns(program: ModuleType) -> None:

@@ -203,7 +203,7 @@ class _Emitter(Evaluator):
     def _check_overflow(self, size: Dim) -> None:
         """Refuse sizes whose number of bytes does not fit int64 (the sum is made again in floating point)."""
         placed = [step.buffer for step in self.program.steps if isinstance(step, Place)]
-        totals = {_real_product((*b.dims, b.dtype.itemsize)) for b in placed}
+        totals = dict.fromkeys(_real_product((*b.dims, b.dtype.itemsize)) for b in placed)  # each once, in order
         held = {product(b.dims) for b in (*self.program.inputs, *self.program.cells)}
         if all(product(b.dims) in held for b in placed):  # no larger than arrays that exist
             return
