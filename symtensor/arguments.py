@@ -53,6 +53,10 @@ class In:
         self.strict = strict
         self.allow_downcast = allow_downcast
 
+    def of(self, variable: Tensor) -> "In":
+        """The same input for another variable."""
+        return In(variable, self.name, self.value, strict=self.strict, allow_downcast=self.allow_downcast)
+
 
 class Out:
     """An output of a function; ``borrow`` is accepted and changes nothing: results are always new arrays."""
@@ -65,7 +69,7 @@ def as_inputs(inputs: Iterable[Any] | None, allow_downcast: bool | None) -> list
     """Inputs as ``In`` objects, checked.
 
     Raises:
-        TypeError: something that cannot be an input (a shared variable, a constant, an expression, a list).
+        TypeError: something that cannot be an input (a shared variable, a constant, a list).
         ValueError: the same variable or name twice.
     """
     if inputs is None:

@@ -9,7 +9,7 @@ from .arguments import as_inputs, as_outputs, as_updates, check_complete, check_
 from .compiled_function import Definition, Function, function_of, shared_of
 from .graph import Tensor, ancestors, replace
 from .modes import ModeRecord, mode_of
-from .opdef import describe
+from .opdef import INPUT, describe
 from .ops.printed import PRINT
 from .settings import config
 from .shared_variables import SharedVariable
@@ -32,7 +32,8 @@ def function(
     """Compile expressions into a callable.
 
     Args:
-        inputs: list of variables or In records, the arguments of the callable.
+        inputs: list of variables or In records, the arguments of the callable. An expression among them stands for
+            its value: what it is computed from is not looked at.
         outputs: an expression, a list of them (a list is returned), a dict with string keys, or None.
         updates: dict or list of pairs (shared variable, its next value). All next values are computed from
             the old ones, and the outputs too.
@@ -66,6 +67,10 @@ def function(
     everything = [*expressions, *[value for _, value in all_updates]]
     if replacements:
         everything = replace(everything, replacements)
+    cut = {i.variable: i.variable.type(i.variable.name) for i in given_inputs if i.variable.op is not INPUT}
+    if cut:
+        everything = replace(everything, cut)
+        given_inputs = [i.of(cut[i.variable]) if i.variable in cut else i for i in given_inputs]
     if no_default_updates is not True:
         kept = () if no_default_updates is False else no_default_updates
         defaults = _default_updates(everything, targets, kept)

@@ -207,7 +207,10 @@ def constant(value: Any, dtype: object = None, name: str | None = None) -> Const
 
 
 def as_tensor(value: TensorLike, dtype: object = None) -> Tensor:
-    """A tensor as it is; an array, number or nested sequence (tensors inside are stacked) as an expression."""
+    """A tensor as it is; an array, number or nested sequence (tensors inside are stacked) as an expression.
+
+    A Python float has the element type ``config.floatX``; under Theano's cast policy Python numbers have Theano's.
+    """
     if isinstance(value, Tensor):
         if dtype is not None and value.element is not dtypes.of(dtype):
             raise DTypeError(f"as_tensor: {value} has dtype {value.dtype}, not {dtypes.of(dtype)}; use cast()")
@@ -218,6 +221,13 @@ def as_tensor(value: TensorLike, dtype: object = None) -> Tensor:
         return stack([as_tensor(v) for v in value])
     if isinstance(value, (list, tuple)) and len(value) == 0 and dtype is None:
         return constant(np.zeros(0, config.floatX))
+    if dtype is None and type(value) in (bool, int, float):
+        if config.cast_policy == "theano":
+            from .promotion import literal_type
+
+            return constant(value, literal_type(value))
+        if type(value) is float:
+            return constant(value, config.floatX)
     return constant(value, dtype)
 
 

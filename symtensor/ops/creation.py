@@ -16,14 +16,11 @@ from symtensor_codegen.errors import DTypeError, ShapeError
 
 from .arguments import (
     as_element,
-    as_params,
     as_size_tensor,
     int64,
     known_int,
     nonnegative,
     normal_axis,
-    param_dims,
-    param_values,
     size_guards,
     sizes_of,
 )
@@ -102,7 +99,7 @@ def second(a: TensorLike, b: TensorLike) -> Tensor:
 
 
 def _arange_infer(inputs: tuple[Tensor, ...], params: Params) -> Inferred:
-    (length,) = param_dims(params["shape"], inputs)
+    length = dim_of(inputs[0])
     if isinstance(length, int) and length < 0:
         raise ShapeError(f"arange: the length is negative: {length}")
     return dtypes.int64, (length,)
@@ -112,23 +109,19 @@ ARANGE = OpDef(
     name="arange",
     doc="The integers from 0 to n - 1 (int64).",
     infer=_arange_infer,
-    reference=lambda *given, shape: np.arange(*param_values(shape, given)),
-    gradient=lambda g, node: (None,) * len(node.inputs),
+    reference=lambda length: np.arange(int(length)),
+    gradient=lambda g, node: (None,),
     pull=lambda node, at, index: index[0],
     guards=lambda node: size_guards("arange", node, node.dims),
     category="creation",
-    cases=lambda rng: [
-        ((np.int64(5),), {"shape": (None,)}),
-        ((), {"shape": (3,)}),
-        ((np.int64(0),), {"shape": (None,)}),
-    ],
+    cases=lambda rng: [((np.int64(5),), {}), ((np.int64(0),), {})],
 )
 
 
 def count_up(length: int | Tensor) -> Tensor:
     """The integers from 0 to ``length - 1`` (int64)."""
-    shape, given = as_params(sizes_of("arange", length))
-    return ARANGE.make(*given, shape=shape)
+    (size,) = sizes_of("arange", length)
+    return ARANGE.make(int64(size) if isinstance(size, int) else size)
 
 
 def arange(

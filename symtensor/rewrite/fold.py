@@ -28,7 +28,7 @@ def folded(node: Tensor) -> Tensor | None:
     count = prod([size for size in shape if size is not None])
     if count > FOLD_LIMIT or count > sum(i.data.size for i in node.inputs) + GROWTH_LIMIT:  # type: ignore[attr-defined]
         return None
-    if node.op.name == "broadcast_to" and count > 1:
+    if node.op.name in ("broadcast_to", "arange") and count > 1:
         return None
     try:
         with np.errstate(all="ignore"):

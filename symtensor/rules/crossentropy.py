@@ -20,9 +20,7 @@ _ALL = ("slice", None, None, 1)
 
 def _count(size: Dim) -> Tensor:
     (length,) = sizes_as_tensors([size])
-    if isinstance(length, int):
-        return OPS["arange"].make(shape=(length,))
-    return OPS["arange"].make(length, shape=(None,))
+    return OPS["arange"].make(constant(length, "int64") if isinstance(length, int) else length)
 
 
 @crossentropy.procedure("inc_at", "set_at", name="scatter_of_labels", inputs=("arange",))

@@ -13,7 +13,6 @@ from symtensor import graph
 from symtensor.graph import Tensor
 from symtensor.opdef import describe
 from symtensor.ops.shaping import shape_padleft
-from symtensor.promotion import literal_type
 from symtensor.settings import config
 from symtensor.types import TensorType
 from symtensor_codegen import dtypes
@@ -81,14 +80,14 @@ def tensor(
 def constant(x: Any, name: str | None = None, ndim: int | None = None, dtype: object = None) -> Tensor:
     """A constant array, with new axes of size 1 in front until it has ``ndim``.
 
-    Under Theano's cast policy Python numbers take Theano's small element types.
+    A Python float has the element type ``config.floatX``; under Theano's cast policy Python numbers have Theano's
+    small element types.
 
     Raises:
         ShapeError: it has more than ``ndim`` axes.
     """
-    if dtype is None and config.cast_policy == "theano" and type(x) in (bool, int, float):
-        dtype = literal_type(x)
-    made: Tensor = graph.constant(x, None if dtype is None else element(dtype))
+    known = graph.as_tensor(x).dtype if dtype is None and type(x) in (bool, int, float) else dtype
+    made: Tensor = graph.constant(x, None if known is None else element(known))
     made.name = made.name or name
     return _with_axes(made, ndim)
 
