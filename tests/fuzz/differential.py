@@ -70,7 +70,7 @@ def _replaces(old: Tensor, new: Tensor) -> bool:
 
 
 def check_function(made: Task, program: Program, mode: str) -> None:
-    """Compile, call twice with the first sizes and once with others; compare results, updates and what is left alone."""
+    """Compile, call with several sizes, and compare results, updates and what must not change."""
     updates = [(leaf.variable, value) for leaf, value in made.updates]
     compiled = symtensor.function([le.variable for le in made.inputs], made.outputs, updates=updates, mode=mode)
     rows = [program.sizes, program.sizes, *[sizes for sizes in SIZES if sizes != program.sizes]]
@@ -110,7 +110,8 @@ def _call_that_may_fail(compiled: Any, arguments: list[Array], made: Task, befor
     except (UserError, ValueError, IndexError):
         for leaf, old in zip(made.cells, before, strict=True):
             now = leaf.variable.get_value()  # type: ignore[attr-defined]
-            assert now.shape == old.shape and now.tobytes() == old.tobytes(), "a failed call changed a variable"
+            assert now.shape == old.shape, "a failed call changed a variable"
+            assert now.tobytes() == old.tobytes(), "a failed call changed a variable"
 
 
 def check_program(made: Task, program: Program) -> None:

@@ -132,7 +132,9 @@ class Program:
 # Leaves -----------------------------------------------------------------------------------------------------------
 
 
-def leaf(program: Program, dtype: str, axes: Sequence[int], seed: int, is_shared: bool, is_index: bool = False) -> Tensor:
+def leaf(
+    program: Program, dtype: str, axes: Sequence[int], seed: int, is_shared: bool, is_index: bool = False
+) -> Tensor:
     """A new variable; axis name 2 or -1 is a size known to be 1."""
     sizes = tuple(-a if a < 0 else None for a in axes)
     made = Leaf(TensorType(dtype, sizes)(f"x{len(program.leaves)}"), tuple(axes), seed, program.special, is_index)
@@ -172,6 +174,15 @@ def _constant(p: Program, a: int, b: int, c: int) -> Tensor:
 
 # Elementwise ------------------------------------------------------------------------------------------------------
 
+
+def _copysign(x: Tensor, y: Tensor) -> Tensor:
+    return T.copysign(x, T.switch(T.isnan(y), 1, y))  # the sign of NaN means nothing
+
+
+def _signbit(x: Tensor) -> Tensor:
+    return T.signbit(T.switch(T.isnan(x), 1, x))
+
+
 SMOOTH: tuple[Callable[..., Any], ...] = (
     T.tanh, T.exp, T.nnet.sigmoid, T.sin, T.cos, T.nnet.softplus, T.sqr, lambda x: T.log(1 + x * x), T.erf, T.arctan,
     lambda x: T.sqrt(T.abs(x) + 0.5), lambda x: T.log1p(T.exp(x)), T.expm1, lambda x: 1 / (1 + T.exp(-x)), T.sinh,
@@ -180,7 +191,7 @@ SMOOTH: tuple[Callable[..., Any], ...] = (
 )  # fmt: skip
 DISCRETE: tuple[Callable[..., Any], ...] = (
     T.floor, T.ceil, T.trunc, T.sign, T.round, T.isnan, T.isinf, lambda x: x > 0, lambda x: T.cast(x, "bool"),
-    lambda x: T.eq(x, 0.5), T.signbit, T.sgn,
+    lambda x: T.eq(x, 0.5), _signbit, T.sgn,
 )  # fmt: skip
 ON_INTEGERS: tuple[Callable[..., Any], ...] = (
     T.neg, T.abs, T.sqr, T.invert, T.sign, T.sqrt, T.exp, lambda x: x // 3, lambda x: x % 4, lambda x: x > 2,
@@ -193,7 +204,7 @@ ON_COMPLEX: tuple[Callable[..., Any], ...] = (
 BINARY: tuple[Callable[..., Any], ...] = (
     T.add, T.mul, T.sub, T.maximum, T.minimum, lambda x, y: x / (2 + T.abs(y)), lambda x, y: x - 2 * y, T.arctan2,
     lambda x, y: x * y + x, T.logaddexp, T.hypot, lambda x, y: T.switch(x > 0, x, y), T.fmax, T.true_div,
-    lambda x, y: (T.abs(x) + 0.5) ** y, T.copysign,
+    lambda x, y: (T.abs(x) + 0.5) ** y, _copysign,
 )  # fmt: skip
 BINARY_DISCRETE: tuple[Callable[..., Any], ...] = (
     T.lt, T.ge, T.eq, T.neq, T.floor_div, T.mod, T.floor_div, T.fmod, lambda x, y: T.isclose(x, y), T.heaviside,
@@ -384,7 +395,7 @@ def _reshape(p: Program, a: int, b: int, c: int) -> Any:
         return x.reshape((-1, shape[b % x.ndim]))
     if c % 5 == 3:
         return x.reshape((shape[-1], *shape[:-1]))
-    return x.reshape((*shape[:b % x.ndim], -1, 1, *shape[b % x.ndim + 1 :]))
+    return x.reshape((*shape[: b % x.ndim], -1, 1, *shape[b % x.ndim + 1 :]))
 
 
 def _join(p: Program, a: int, b: int, c: int) -> Any:

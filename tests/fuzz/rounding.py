@@ -23,13 +23,13 @@ FLOOR = 8.0  # units of the last place that are always allowed
 
 # Operations that round nothing when all numbers are short binary fractions.
 MOVES = frozenset((
-    "advanced_subtensor", "broadcast_to", "diagonal", "dimshuffle", "identity", "join", "pad", "put_diagonal", "reshape",
-    "roll", "set_at", "set_part", "specify_shape", "subtensor", "unbroadcast",
+    "advanced_subtensor", "broadcast_to", "diagonal", "dimshuffle", "identity", "join", "pad", "put_diagonal",
+    "reshape", "roll", "set_at", "set_part", "specify_shape", "subtensor", "unbroadcast",
 ))  # fmt: skip
 EXACT = MOVES | frozenset((
-    "abs", "add", "all", "any", "arange", "argmax", "argmin", "batched_dot", "cast", "clip", "conj", "constant", "cumsum",
-    "dim", "dot", "eq", "ge", "gt", "imag", "inc_at", "inc_part", "input", "le", "lt", "make_vector", "max", "maximum",
-    "min", "minimum", "mul", "neg", "neq", "real", "relu", "shared", "sign", "sqr", "sub", "sum", "switch",
+    "abs", "add", "all", "any", "arange", "argmax", "argmin", "batched_dot", "cast", "clip", "conj", "constant",
+    "cumsum", "dim", "dot", "eq", "ge", "gt", "imag", "inc_at", "inc_part", "input", "le", "lt", "make_vector", "max",
+    "maximum", "min", "minimum", "mul", "neg", "neq", "real", "relu", "shared", "sign", "sqr", "sub", "sum", "switch",
 ))  # fmt: skip
 
 
@@ -118,7 +118,8 @@ def mismatch(got: Array, want: Array, limit: Array) -> str | None:
     if not wrong.any():
         return None
     place = tuple(int(k) for k in np.argwhere(wrong)[0])
-    return f"at {place}: {got[place]}, expected {want[place]} (within {limit[place]:.2g}); {wrong.sum()} of {wrong.size}"
+    found = f"at {place}: {got[place]}, expected {want[place]} (within {limit[place]:.2g})"
+    return f"{found}; {wrong.sum()} of {wrong.size}"
 
 
 def _same(got: Array, want: Array) -> Array:

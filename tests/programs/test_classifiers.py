@@ -1,5 +1,7 @@
 """A network with two hidden layers on scikit-learn's digits, trained with momentum."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -15,8 +17,7 @@ def test_digits() -> None:
     x, labels = (data.data[order] / 16).astype("float32"), data.target[order]
     widths = (64, 48, 32, 10)
     weights = [
-        shared((rng.normal(size=pair) * np.sqrt(2 / pair[0])).astype("float32"))
-        for pair in zip(widths, widths[1:], strict=False)
+        shared((rng.normal(size=pair) * np.sqrt(2 / pair[0])).astype("float32")) for pair in itertools.pairwise(widths)
     ]
     biases = [shared(np.zeros(n, "float32")) for n in widths[1:]]
     images, classes = T.fmatrix("images"), T.lvector("classes")

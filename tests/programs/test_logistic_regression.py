@@ -84,7 +84,8 @@ def test_saturated_logits(dtype: str, size: float) -> None:
         costs = [mpmath.log1p(mpmath.exp(z)) - int(t) * z for z, t in zip(logits, y, strict=True)]
         slopes = [1 / (1 + mpmath.exp(-z)) - int(t) for z, t in zip(logits, y, strict=True)]
         true_cost = float(sum(costs) / 4)
-        true_gw = [float(sum(s * mpmath.mpf(float(v)) for s, v in zip(slopes, x[:, k], strict=True)) / 4) for k in (0, 1)]
+        columns = [[mpmath.mpf(float(v)) for v in x[:, k]] for k in (0, 1)]
+        true_gw = [float(sum(s * v for s, v in zip(slopes, column, strict=True)) / 4) for column in columns]
         true_gb = float(sum(slopes) / 4)
     close = 8 * float(np.finfo(dtype).eps)
     assert cost.dtype == dtype
