@@ -7,7 +7,6 @@ nothing but the identity of those have the same text.
 from .expr import topological
 from .loops import ArgUpdate, Check, Declare, For, Kernel, Statement, Store, Update, loop_indices, values_of
 from .scalar import (
-    Buffer,
     Dim,
     Register,
     Scalar,
@@ -206,15 +205,13 @@ def kernel_text(kernel: Kernel, names: Names | None = None) -> str:
         names.of(index, "i")
     writer = _Writer(names)
     for buffer in kernel.buffers:
-        writer.line(1, _buffer_line(buffer, names, buffer in kernel.written))
+        # Code addresses elements by flat index: the same kernel over other sizes has the same key.
+        sizes = "" if canonical else f"[{', '.join(scalar_text(d, names) for d in buffer.dims)}]"
+        written = " written" if buffer in kernel.written else ""
+        writer.line(1, f"{names.of(buffer, 'b')}: {buffer.dtype}{sizes}{written}")
     if not canonical:
         for position, value in enumerate(kernel.parameters):
             writer.line(1, f"p{position} = {scalar_text(value, names)}")
     writer.block(kernel.body, 1)
     head = "kernel" if canonical else f"kernel {kernel.name}" + (f"  # {kernel.note}" if kernel.note else "")
     return "\n".join([f"{head}:", *writer.lines])
-
-
-def _buffer_line(buffer: Buffer, names: Names, written: bool) -> str:
-    dims = ", ".join(scalar_text(d, names) for d in buffer.dims)
-    return f"{names.of(buffer, 'b')}: {buffer.dtype}[{dims}]" + (" written" if written else "")
