@@ -160,6 +160,8 @@ def _integers(start: Tensor, stop: Tensor, step: Tensor) -> Tensor:
     known = dim_of(length)
     if isinstance(known, int):
         counted = count_up(max(known, 0))
+    elif stride is None:
+        counted = count_up(_length_if(OPS["neq"](step, int64(0)), length))
     else:
         counted = count_up(length if nonnegative(known) else OPS["maximum"](length, int64(0)))
     if stride != 1:
@@ -174,9 +176,15 @@ def _floats(start: TensorLike, stop: TensorLike, step: TensorLike, dtype: object
         numbers = [b.data.item() for b in (first, last, stride)]  # type: ignore[attr-defined]
         return constant(np.arange(*numbers, dtype=result.numpy))
     wide = [as_element(b, dtypes.float64) for b in (first, last, stride)]
-    length = as_element(OPS["ceil"]((wide[1] - wide[0]) / wide[2]), dtypes.int64)
-    counted = as_element(count_up(OPS["maximum"](length, int64(0))), first.element)
+    length = OPS["ceil"]((wide[1] - wide[0]) / wide[2])
+    finite = OPS["isfinite"](length)
+    counted = as_element(count_up(_length_if(finite, as_element(length, dtypes.int64))), first.element)
     return as_element(first + counted * stride, result)
+
+
+def _length_if(valid: Tensor, length: Tensor) -> Tensor:
+    """The length, at least 0; where it is not valid (step 0, bounds not finite) one that is refused."""
+    return OPS["switch"](valid, OPS["maximum"](length, int64(0)), int64(-1))
 
 
 # Spaced ---------------------------------------------------------------------------------------------------
@@ -309,13 +317,18 @@ def fill_diagonal_offset(a: TensorLike, val: TensorLike, offset: int) -> Tensor:
 
 
 def to_one_hot(y: TensorLike, nb_class: Any, dtype: object = None) -> Tensor:
-    """A row for each integer of ``y``, with a one in its column; all zeros where there is no such column."""
+    """A row for each integer of ``y``, with a one in its column; negative ones count from the last column.
+
+    Where there is no such column the program raises IndexError.
+    """
+    from .indexing import getitem
+
     y = as_tensor(y)
     if y.element.kind not in "biu":
         raise DTypeError(f"to_one_hot takes integers, got {describe(y)}")
     (count,) = sizes_of("to_one_hot", nb_class)
     column = count_up(count)
-    at = dimshuffle(as_element(y, dtypes.int64), *range(y.ndim), "x")
+    at = dimshuffle(getitem(column, as_element(y, dtypes.int64)), *range(y.ndim), "x")
     return as_element(OPS["eq"](at, column), _element(dtype))
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from symtensor.graph import Params, Tensor, TensorLike, as_tensor
-from symtensor.opdef import At, Gradients, Index, Inferred, OpDef, describe
+from symtensor.opdef import OPS, At, Gradients, Index, Inferred, OpDef, describe
 from symtensor_codegen import dtypes, scalar
 from symtensor_codegen.errors import DTypeError, ShapeError
 from symtensor_codegen.scalar import Scalar
@@ -22,6 +22,7 @@ from .arguments import (
 from .creation import zeros
 from .indexing import getitem, inc_subtensor
 from .joining_pieces import at_least
+from .reduction import any as any_over
 from .reduction import sum as sum_over
 from .shaping import (
     broadcast_sizes,
@@ -91,7 +92,8 @@ def _repeated(counts: Tensor, x: Tensor, axis: int) -> Tensor:
     counts = specify_shape(as_element(counts, dtypes.int64), [sizes(x)[axis]])
     total = sum_over(counts)
     begins = cumsum(counts) - counts
-    steps = inc_subtensor(zeros(total + int64(1), "int64")[begins], int64(1))
+    length = OPS["switch"](any_over(counts < int64(0)), int64(-1), total + int64(1))  # negative: refused
+    steps = inc_subtensor(zeros(length, "int64")[begins], int64(1))
     return cumsum(steps)[:total] - int64(1)
 
 

@@ -282,11 +282,18 @@ def split(x: TensorLike, splits_size: Any, n_splits: int | None = None, axis: in
         extents = sizes_of("split", splits_size)
     if n_splits is not None and len(extents) != n_splits:
         raise ShapeError(f"split: {len(extents)} sizes for {n_splits} pieces")
+    if any(isinstance(size, int) and size < 0 for size in extents):
+        raise ShapeError(f"split: a size is negative: {extents}: {describe(x)}")
     ends = _running(extents)
     wanted = [-1] * x.ndim
     checked = specify_shape(x, [*wanted[:along], ends[-1], *wanted[along + 1 :]])
     starts = [0, *ends[:-1]]
-    return [_slice(checked, along, start, stop) for start, stop in zip(starts, ends, strict=True)]
+    pieces = [_slice(checked, along, start, stop) for start, stop in zip(starts, ends, strict=True)]
+    # Sizes that add up may still be negative: then the piece, which is empty, has another size.
+    return [
+        piece if isinstance(size, int) else specify_shape(piece, [*wanted[:along], size, *wanted[along + 1 :]])
+        for piece, size in zip(pieces, extents, strict=True)
+    ]
 
 
 def _running(extents: Sequence[int | Tensor]) -> list[int | Tensor]:
