@@ -251,10 +251,11 @@ class Print:
 
 
 def show(printed: Tensor, value: Any) -> None:
-    """Write what a Print operation says about a value."""
-    for name in printed.params["attrs"]:
+    """Write what a Print operation says about a value; one made without parameters shows the value."""
+    message = printed.params.get("message", "")
+    for name in printed.params.get("attrs", ("__str__",)):
         found = getattr(value, name)
-        sys.stdout.write(f"{printed.params['message']} {name} = {found() if callable(found) else found}\n")
+        sys.stdout.write(f"{message} {name} = {found() if callable(found) else found}\n")
 
 
 # Graphviz ------------------------------------------------------------------------------------------------
