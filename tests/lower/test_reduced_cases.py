@@ -17,12 +17,17 @@ MODES = pytest.mark.parametrize("mode", ["fast_run", "fast_compile"])
 
 
 def check(inputs: Sequence[T.Variable], outputs: Sequence[T.Variable], arrays: Sequence[Any], mode: str) -> None:
-    """The compiled function gives what the reference evaluator does."""
+    """The compiled function, and the lowered program run by the interpreter, give what the reference evaluator does."""
     wanted = evaluate(outputs, dict(zip(inputs, arrays, strict=True)))
     for got, want in zip(function(inputs, outputs, mode=mode)(*arrays), wanted, strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-13)
         assert got.dtype == want.dtype
         assert got.shape == want.shape
+    if sum(np.size(a) for a in arrays) <= 100:  # here every access is checked
+        made = plan("check", inputs, [], [Result(output) for output in outputs])
+        found = run_program(made.program, [np.asarray(a) for a in arrays], [c.data for c in made.constants])
+        for got, want in zip(found, wanted, strict=True):
+            np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-13)
 
 
 @MODES
