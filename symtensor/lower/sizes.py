@@ -56,7 +56,10 @@ class Sizes:
         if a is b or (isinstance(a, int) and a == b):
             return
         self.guards.append(Guard(scalar.eq(as_int(a), as_int(b)), message, (a, b)))
-        # A symbol is replaced by the other side; an int or an expression stays.
+        # A symbol is replaced by the other side; an int or an expression stays. What is computed during the call
+        # is not known before its guard has been checked, so it neither replaces a size nor is replaced by one.
+        if _is_computed(a) or _is_computed(b):
+            return
         if isinstance(b, Scalar) and b.op is symbol_op:
             self._learn(b, as_int(a))
         elif isinstance(a, Scalar) and a.op is symbol_op:
@@ -69,6 +72,12 @@ class Sizes:
         self.known = {key: substitution.substitute(old, step) for key, old in self.known.items()}
         self.known[symbol] = value
         self._memo = dict(self.known)
+
+
+def _is_computed(size: Dim) -> bool:
+    """Whether a size depends on a value that the call itself computes."""
+    tokens = [symbol.param for symbol in scalar_symbols(size)]
+    return any(token[0] == "value" and token[1].inputs for token in tokens)
 
 
 def scalar_symbols(value: Dim) -> list[Scalar]:

@@ -175,12 +175,17 @@ def _constant(p: Program, a: int, b: int, c: int) -> Tensor:
 # Elementwise ------------------------------------------------------------------------------------------------------
 
 
+def _signed(x: Tensor) -> Tensor:
+    """``x`` with a sign that means something: rules that move switches may change that of zero, any that of NaN."""
+    return T.switch(T.isnan(x) | T.eq(x, 0), 1, x)
+
+
 def _copysign(x: Tensor, y: Tensor) -> Tensor:
-    return T.copysign(x, T.switch(T.isnan(y), 1, y))  # the sign of NaN means nothing
+    return T.copysign(x, _signed(y))
 
 
 def _signbit(x: Tensor) -> Tensor:
-    return T.signbit(T.switch(T.isnan(x), 1, x))
+    return T.signbit(_signed(x))
 
 
 SMOOTH: tuple[Callable[..., Any], ...] = (
