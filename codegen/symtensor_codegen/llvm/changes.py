@@ -62,7 +62,7 @@ class ChangeFinder:
     """
 
     def __init__(
-        self, failed: Mapping[object, Register], messages: Callable[[Scalar], frozenset[object]]
+        self, failed: Mapping[object, Register], messages: Callable[[Scalar], tuple[object, ...]]
     ) -> None:
         self._failed = failed
         self._messages = messages

@@ -11,11 +11,11 @@ class Facts(NamedTuple):
 
     accesses: bool  # loads or checks something: must not be done where guarded off
     changing: frozenset[object]  # registers, and buffers that the kernel writes
-    messages: frozenset[object]  # of checked indices
+    messages: tuple[object, ...]  # of checked indices, in an order that every process finds
 
 
 _NONE: frozenset[object] = frozenset()
-_PURE = Facts(False, _NONE, _NONE)
+_PURE = Facts(False, _NONE, ())
 
 
 class FactFinder:
@@ -45,15 +45,20 @@ class FactFinder:
                     else Facts(
                         merged.accesses or fact.accesses,
                         merged.changing | fact.changing,
-                        merged.messages | fact.messages,
+                        _joined(merged.messages, fact.messages),
                     )
                 )
             if node.op is load_op:
                 changing = merged.changing | {node.param} if node.param in self._written else merged.changing
                 merged = Facts(True, changing, merged.messages)
             elif node.op is checked_op:
-                merged = Facts(True, merged.changing, merged.messages | {node.param})
+                merged = Facts(True, merged.changing, _joined(merged.messages, (node.param,)))
             elif node.op is register_op:
-                merged = Facts(False, frozenset((node.param,)), _NONE)
+                merged = Facts(False, frozenset((node.param,)), ())
             known[node] = merged
         return known[root]
+
+
+def _joined(first: tuple[object, ...], second: tuple[object, ...]) -> tuple[object, ...]:
+    """All messages, each once."""
+    return (*first, *[message for message in second if message not in first])
