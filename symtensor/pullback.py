@@ -80,14 +80,22 @@ def pull_back(
                 arriving = arriving and arriving[:1]
             if node in flow.undefined:
                 _spread_undefined(node, targets, constants, flow)
+            elif arriving is not None and node.element is dtypes.results:
+                _pull_back_results(node, arriving, needed, terms, flow)
             elif arriving is not None:
                 g = arriving[0] if len(arriving) == 1 else _sum(arriving)
                 if node in targets:
                     flow.arrived[node] = g
-                if node.inputs and node.type.element.is_inexact and node not in constants:
+                if node.inputs and has_gradient(node) and node not in constants:
                     _pull_back_node(node, g, needed, terms, flow)
     flow.undefined = {node: reason for node, reason in flow.undefined.items() if node in targets}
     return flow
+
+
+def has_gradient(node: Tensor) -> bool:
+    """Whether a gradient may flow through a node: floating point, or several results."""
+    element = node.type.element
+    return element.is_inexact or element is dtypes.results
 
 
 def _on_the_way(
@@ -98,7 +106,7 @@ def _on_the_way(
     for node in order:
         if node in targets:
             needed.add(node)
-        elif node.type.element.is_inexact and node not in constants:
+        elif has_gradient(node) and node not in constants:
             for i in node.inputs:
                 if i in needed:
                     needed.add(node)
@@ -126,9 +134,28 @@ def _pull_back_node(
             break
     else:
         return
+    if inputs[0].element is dtypes.results:  # the gradients of all results are pulled back together
+        terms.setdefault(inputs[0], []).append((node, g))  # type: ignore[arg-type]
+        return
     _check_differentiable(node, needed)
     assert node.op.gradient is not None
-    parts = node.op.gradient(g, node)
+    _spread(node, node.op.gradient(g, node), needed, terms, flow)
+
+
+def _pull_back_results(
+    node: Tensor, arriving: Any, needed: set[Tensor], terms: dict[Tensor, list[Tensor]], flow: Flow
+) -> None:
+    """The same for a node with several results: ``arriving`` are pairs of a result and its gradient."""
+    gradient: Any = node.op.gradient
+    assert gradient is not None
+    _spread(node, gradient(dict(arriving), node, needed), needed, terms, flow)
+
+
+def _spread(
+    node: Tensor, parts: Any, needed: set[Tensor], terms: dict[Tensor, list[Tensor]], flow: Flow
+) -> None:
+    """Add the parts of a gradient to the terms of the node's inputs."""
+    inputs = node.inputs
     if len(parts) != len(inputs):
         raise InternalError(f"the gradient of {node.op} has {len(parts)} parts for {len(inputs)} inputs")
     site = node._site
@@ -230,6 +257,8 @@ _SIZES = frozenset(("dim",))  # depend on the size of their input, not on its el
 def _connections(node: Tensor) -> tuple[bool, ...]:
     """For each input, whether ``node`` depends on its elements, perhaps with a gradient of zero."""
     op = node.op
+    if node.element is dtypes.results or (node.inputs and node.inputs[0].element is dtypes.results):
+        return (True,) * len(node.inputs)
     if op.gradient is None:
         return (op.name not in _SIZES,) * len(node.inputs)
     element = float_like(node)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from symtensor_codegen import scalar
+from symtensor_codegen import dtypes, scalar
 from symtensor_codegen.errors import BackendError, InternalError, OutOfRangeError, ShapeError, UserError
 from symtensor_codegen.expr import topological
 from symtensor_codegen.scalar import Dim, Scalar
@@ -93,6 +93,11 @@ class Evaluation:
             return np.asarray(node.get_value(borrow=True))  # type: ignore[attr-defined]
         if not node.inputs and op.reference is None:
             raise MissingValueError(f"{describe(node)} has no value")
+        if op.name == "trace":
+            from .ops.loop_records import traced
+
+            shape = [self.size(d) for d in node.dims]
+            return traced(self.values[node.inputs[0]], node, shape)  # type: ignore[arg-type, no-any-return]
         if op.reference is None:
             raise BackendError(f"{op.name} has no reference meaning{where(node)}")
         arrays = [self.values[i] for i in node.inputs]
@@ -102,6 +107,8 @@ class Evaluation:
             if self.size(guard.condition) == 0:
                 values = [self.size(value) for value in guard.values]
                 raise guard.error(guard.message.format(*values) + where(node))
+        if node.element is dtypes.results:
+            return op.reference(*arrays, **node.params)  # type: ignore[no-any-return]
         try:
             with np.errstate(all="ignore"):
                 result = np.asarray(op.reference(*arrays, **node.params))

@@ -62,6 +62,16 @@ uint8, uint16, uint32, uint64 = DType("uint8"), DType("uint16"), DType("uint32")
 float16, float32, float64 = DType("float16"), DType("float32"), DType("float64")
 complex64, complex128 = DType("complex64"), DType("complex128")
 
+
+def _record_of_results() -> DType:
+    made = object.__new__(DType)
+    for name, value in (("name", "results"), ("numpy", np.dtype("O")), ("kind", "O"), ("itemsize", 0), ("rank", 0)):
+        setattr(made, name, value)
+    return made
+
+
+results = _record_of_results()  # of expressions with several results: they are taken out one by one, never stored
+
 ALL: Final = (
     bool_, int8, int16, int32, int64, uint8, uint16, uint32, uint64,
     float16, float32, float64, complex64, complex128,

@@ -14,6 +14,7 @@ from . import (
     indexing,
     joining,
     linalg,
+    loop_records,
     nnet,
     nnet_losses,
     printed,
@@ -23,6 +24,6 @@ from . import (
 
 __all__ = [
     "barriers", "casting", "complex_numbers", "creation", "cumulative", "elementwise", "elementwise_bits",
-    "elementwise_floats", "elementwise_math", "elementwise_smooth", "indexing", "joining", "linalg", "nnet",
+    "elementwise_floats", "elementwise_math", "elementwise_smooth", "indexing", "joining", "linalg", "loop_records", "nnet",
     "nnet_losses", "printed", "reduction", "shaping",
 ]  # fmt: skip

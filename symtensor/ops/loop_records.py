@@ -1,0 +1,230 @@
+"""The operations of loops: ``loop`` itself, and what is taken out of one.
+
+``loop(count, *initial states, *sequences, *constants, body=...)`` is an expression with several results. Of these
+``trace`` stacks any value inside a step over all steps, ``final`` is a state after the last step, and ``steps_run``
+the number of steps. Whatever nobody takes out is not stored.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from symtensor.graph import Params, Tensor
+from symtensor.opdef import Guard, Inferred, OpDef, describe, dim_of, where
+from symtensor_codegen import dtypes, scalar
+from symtensor_codegen.errors import DTypeError, InternalError, ShapeError
+from symtensor_codegen.scalar import Dim
+
+from .loop_body import Body, Parts, outer_size, parts
+
+
+def body_of(node: Tensor) -> Body:
+    """The body of a loop."""
+    found: Body = node.params["body"]
+    return found
+
+
+def parts_of(node: Tensor) -> Parts:
+    """The inputs of a loop by their role."""
+    return parts(node.inputs, body_of(node))
+
+
+def _infer_loop(inputs: tuple[Tensor, ...], params: Params) -> Inferred:
+    body: Body = params["body"]
+    given = parts(inputs, body)
+    rows = [(variable, s, 1) for variable, s in zip(body.sequences, given.sequences, strict=True)]
+    whole = [
+        (variable, s, 0)
+        for variable, s in zip(
+            (*body.carries, *body.constants), (*given.initial, *given.constants), strict=True
+        )
+    ]
+    for variable, outer, skip in (*rows, *whole):
+        if variable.element is not outer.element or variable.ndim != outer.ndim - skip:
+            raise InternalError(f"loop {body}: {describe(outer)} does not fit {variable.type}")
+    for before, after in zip(body.carries, body.nexts, strict=True):
+        _check_state(body, before, after)
+    return dtypes.results, ()
+
+
+def _check_state(body: Body, before: Tensor, after: Tensor) -> None:
+    name = f"state {before.name!r}" if before.name else "a state"
+    if before.element is not after.element:
+        raise DTypeError(
+            f"scan{body.name and ' ' + body.name}: {name} begins as {before.element} but a step makes it "
+            f"{after.element}{where(after)}; cast the initial value or the step's result"
+        )
+    mismatch = before.ndim != after.ndim or any(
+        have is not None and want is not None and have != want
+        for have, want in zip(before.type.shape, after.type.shape, strict=False)
+    )
+    if mismatch:
+        raise ShapeError(
+            f"scan{body.name and ' ' + body.name}: {name} begins as {before.type} but a step makes it "
+            f"{after.type}{where(after)}; a state keeps its shape"
+        )
+
+
+def _guards_of_loop(node: Tensor) -> Sequence[Guard]:
+    """There are enough rows, states keep their sizes, and what was known about sizes inside is so."""
+    body, given = body_of(node), parts_of(node)
+    count = dim_of(given.count)
+    guards: list[Guard] = []
+    _require(guards, scalar.ge(scalar.as_int(count), 0), "scan: {0} steps", (count,), ValueError)
+    for variable, sequence in zip(body.sequences, given.sequences, strict=True):
+        have = sequence.dims[0]
+        if have is not count and have != count:
+            label = f"sequence {variable.name!r}" if variable.name else "a sequence"
+            _require(
+                guards,
+                scalar.ge(scalar.as_int(have), scalar.as_int(count)),
+                f"scan: {{1}} steps, but {label} has only {{0}} rows",
+                (have, count),
+                ValueError,
+            )
+        _require_static(guards, variable, sequence.dims[1:])
+    outside = outer_size(body, node.inputs)
+    for before, after, initial in zip(body.carries, body.nexts, given.initial, strict=True):
+        _require_static(guards, before, initial.dims)
+        label = f"state {before.name!r}" if before.name else "a state"
+        for axis, (have, want) in enumerate(zip(initial.dims, map(outside, after.dims), strict=True)):
+            if have is not want and have != want:
+                message = f"scan: {label} has size {{0}} on axis {axis} at first, and {{1}} after a step{where(after)}"
+                _require(guards, scalar.eq(scalar.as_int(have), scalar.as_int(want)), message, (have, want), ShapeError)
+    for variable, constant in zip(body.constants, given.constants, strict=True):
+        _require_static(guards, variable, constant.dims)
+    return guards
+
+
+def _require(
+    guards: list[Guard], condition: Any, message: str, values: tuple[Dim, ...], error: type[Exception]
+) -> None:
+    if condition.op is scalar.const_op and condition.param:
+        return
+    guards.append(Guard(condition, message, values, error))
+
+
+def _require_static(guards: list[Guard], variable: Tensor, dims: Sequence[Dim]) -> None:
+    for axis, (size, have) in enumerate(zip(variable.type.shape, dims, strict=True)):
+        if size is not None and not isinstance(have, int):
+            message = f"scan: {variable.name or 'an input'} has size {{0}} on axis {axis}, not {size}"
+            _require(guards, scalar.eq(scalar.as_int(have), size), message, (have,), ShapeError)
+
+
+class Steps:
+    """What the reference interpreter keeps of a loop: the values in every step, and the last states."""
+
+    def __init__(self, environments: list[Any], finals: list[Any], backwards: bool) -> None:
+        self.environments, self.finals, self.backwards = environments, finals, backwards
+
+
+def _run_loop(count: Any, *given: Any, body: Body) -> Steps:
+    from symtensor.reference import Evaluation
+
+    carries, sequences = len(body.carries), len(body.sequences)
+    state = [np.array(value) for value in given[:carries]]
+    rows, constants = given[carries : carries + sequences], given[carries + sequences :]
+    environments: list[Any] = []
+    total = int(count)
+    for step in range(total):
+        position = total - 1 - step if body.backwards else step
+        values = {body.index: np.asarray(step)}
+        values.update(zip(body.carries, state, strict=True))
+        values.update(zip(body.sequences, [r[position] for r in rows], strict=True))
+        values.update(zip(body.constants, constants, strict=True))
+        environment = Evaluation(values)
+        environments.append(environment)
+        state = [environment.value(node) for node in body.nexts]
+        if body.until is not None and bool(environment.value(body.until)):
+            break
+    return Steps(environments, state, body.backwards)
+
+
+def _gradient_of_loop(arrived: Any, node: Tensor, needed: Any) -> Any:
+    from symtensor.loops.gradient import pull_back_loop
+
+    return pull_back_loop(arrived, node, needed)
+
+
+LOOP: Final = OpDef(
+    name="loop",
+    doc="Run a step over and over; ``trace``, ``final`` and ``steps_run`` take out what it computes.",
+    infer=_infer_loop,
+    reference=_run_loop,
+    gradient=_gradient_of_loop,  # type: ignore[arg-type]  # pull_back calls it for all results at once
+    guards=_guards_of_loop,
+    category="control",
+)
+
+
+# Results ----------------------------------------------------------------------------------------------------------
+
+
+def _infer_trace(inputs: tuple[Tensor, ...], params: Params) -> Inferred:
+    loop = inputs[0]
+    inner: Tensor = params["node"]
+    try:
+        dims = tuple(map(outer_size(body_of(loop), loop.inputs), inner.dims))
+    except ShapeError as error:
+        raise ShapeError(f"scan: {error}: {describe(inner)}") from None
+    return inner.element, (dim_of(parts_of(loop).count), *dims)
+
+
+def traced(steps: Steps, node: Tensor, shape: Sequence[int]) -> Any:
+    """The reference meaning of ``trace``; rows of steps that did not run are zero."""
+    result = np.zeros(shape, node.element.numpy)
+    for step, environment in enumerate(steps.environments):
+        result[len(result) - 1 - step if steps.backwards else step] = environment.value(node.params["node"])
+    return result
+
+
+def _pass(g: Tensor, node: Tensor) -> Any:
+    return (g,)  # ``pull_back`` gathers what arrives at the results of a loop
+
+
+TRACE: Final = OpDef(
+    name="trace",
+    doc="A value inside a loop's step, stacked over the steps.",
+    infer=_infer_trace,
+    gradient=_pass,
+    category="control",
+)
+
+
+def _infer_final(inputs: tuple[Tensor, ...], params: Params) -> Inferred:
+    initial = parts_of(inputs[0]).initial[params["carry"]]
+    return initial.element, initial.dims
+
+
+FINAL: Final = OpDef(
+    name="final",
+    doc="A loop's state after its last step.",
+    infer=_infer_final,
+    reference=lambda steps, carry: steps.finals[carry],
+    gradient=_pass,
+    category="control",
+)
+
+STEPS_RUN: Final = OpDef(
+    name="steps_run",
+    doc="How many steps a loop ran.",
+    infer=lambda inputs, params: (dtypes.int64, ()),
+    reference=lambda steps: np.asarray(len(steps.environments)),
+    category="control",
+)
+
+
+def trace(loop: Tensor, node: Tensor) -> Tensor:
+    """The values of ``node``, an expression inside a step of ``loop``, stacked over the steps."""
+    return TRACE.make(loop, node=node)
+
+
+def final(loop: Tensor, carry: int) -> Tensor:
+    """State number ``carry`` of ``loop`` after the last step."""
+    return FINAL.make(loop, carry=carry)
+
+
+def steps_run(loop: Tensor) -> Tensor:
+    """The number of steps that ``loop`` ran (int64, 0-d)."""
+    return STEPS_RUN.make(loop)
