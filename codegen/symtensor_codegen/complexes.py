@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from . import dtypes, scalar, substitution
 from .errors import BackendError
-from .loops import ArgUpdate, Check, Declare, For, Kernel, Statement, Store, Update, scalars
+from .loops import ArgUpdate, Assign, Check, Declare, For, Kernel, Leave, Statement, Store, Update, scalars
 from .scalar import (
     Buffer,
     Register,
@@ -153,6 +153,10 @@ class _Split:
                 if value.dtype.is_complex:
                     raise BackendError("the largest of complex numbers is not defined")
                 return (replace(statement, value=reals[value], position=reals[position]),)
+            case Assign():
+                return (self._assign(statement),)
+            case Leave():
+                return (Leave(reals[statement.condition]),)
             case Store(buffer=buffer, index=index, value=value, combine=combine, where=where):
                 target = self.buffers[buffer]
                 at = reals[index[0]]
@@ -167,6 +171,18 @@ class _Split:
                 ]
             case Check(condition=condition, values=values):
                 return (replace(statement, condition=reals[condition], values=tuple(reals[v] for v in values)),)
+
+    def _assign(self, statement: Assign) -> Assign:
+        registers: list[Register] = []
+        values: list[Scalar] = []
+        for register, given in zip(statement.registers, statement.values, strict=True):
+            if given.dtype.is_complex:
+                registers += self._pair_of_registers(register)
+                values += self.pairs[given]
+            else:
+                registers.append(register)
+                values.append(self.reals[given])
+        return Assign(tuple(registers), tuple(values))
 
 
 def _real_buffer(buffer: Buffer) -> Buffer:

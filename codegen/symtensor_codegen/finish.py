@@ -12,7 +12,19 @@ from dataclasses import dataclass, replace
 from . import dtypes, scalar, substitution
 from .complexes import split_complex
 from .expr import topological
-from .loops import For, Kernel, LoopKind, Statement, Store, map_values, parameter, scalars, statements, values_of
+from .loops import (
+    For,
+    Kernel,
+    Leave,
+    LoopKind,
+    Statement,
+    Store,
+    map_values,
+    parameter,
+    scalars,
+    statements,
+    values_of,
+)
 from .scalar import Buffer, Dim, Scalar, as_dim, as_int, checked_op, const_op, load_op, symbol_op
 from .substitution import product
 
@@ -34,6 +46,8 @@ def _collapsible(body: tuple[Statement, ...]) -> tuple[For, For] | None:
     for outer in nests:
         inner = outer.body[0]
         assert isinstance(inner, For)
+        if any(isinstance(statement, Leave) for statement in inner.body):
+            continue  # it ends the inner loop only
         if inner.kind is LoopKind.SERIAL and _side_by_side(body, outer, inner):
             return outer, inner
     return None

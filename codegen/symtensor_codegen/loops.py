@@ -73,6 +73,28 @@ class ArgUpdate:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Assign:
+    """Give registers their next values, all at once: every value is evaluated with the old registers first.
+
+    A loop that assigns registers declared outside of it is a recurrence: before the Assign a register has its value
+    of the iteration before, after the loop its last one.
+    """
+
+    registers: tuple[Register, ...]
+    values: tuple[Scalar, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Leave:
+    """End the innermost loop, which is SERIAL, where the bool ``condition`` holds.
+
+    What follows in this iteration, and all further iterations, do not run.
+    """
+
+    condition: Scalar
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Store:
     """Write ``value`` to ``buffer[index]``; with ``combine``, combine it with the element there instead.
 
@@ -95,7 +117,7 @@ class Check:
     values: tuple[Scalar, ...] = ()
 
 
-Statement = For | Declare | Update | ArgUpdate | Store | Check
+Statement = For | Declare | Update | ArgUpdate | Assign | Leave | Store | Check
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -147,6 +169,10 @@ def values_of(statement: Statement) -> tuple[Scalar, ...]:
             return (value,)
         case ArgUpdate(value=value, position=position):
             return (value, position)
+        case Assign(values=values):
+            return values
+        case Leave(condition=condition):
+            return (condition,)
         case Store(index=index, value=value, where=where):
             return (*index, value, where) if where is not None else (*index, value)
         case Check(condition=condition, values=values):
@@ -174,6 +200,10 @@ def map_values(body: tuple[Statement, ...], change: Callable[[Scalar], Scalar]) 
                 return replace(statement, value=change(value))
             case ArgUpdate(value=value, position=position):
                 return replace(statement, value=change(value), position=change(position))
+            case Assign(values=values):
+                return replace(statement, values=tuple(change(v) for v in values))
+            case Leave(condition=condition):
+                return replace(statement, condition=change(condition))
             case Store(index=index, value=value, where=where):
                 return replace(
                     statement,

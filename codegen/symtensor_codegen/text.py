@@ -5,7 +5,21 @@ nothing but the identity of those have the same text.
 """
 
 from .expr import topological
-from .loops import ArgUpdate, Check, Declare, For, Kernel, Statement, Store, Update, loop_indices, values_of
+from .loops import (
+    ArgUpdate,
+    Assign,
+    Check,
+    Declare,
+    For,
+    Kernel,
+    Leave,
+    Statement,
+    Store,
+    Update,
+    loop_indices,
+    statements,
+    values_of,
+)
 from .scalar import (
     Dim,
     Register,
@@ -157,6 +171,8 @@ class _Writer:
                 shown = values[extent] if isinstance(extent, Scalar) else str(extent)
                 marks = f" {kind.value}" + f" width={width}" * (width > 1) + f" unroll={unroll}" * (unroll > 1)
                 self.line(depth, f"for {name} < {shown}{marks}:")
+                if any(isinstance(s, Assign) for s in statements(body)):
+                    self._forget_reads()
                 before = dict(self.texts)
                 self.block(body, depth + 1)
                 self.texts = before
@@ -170,6 +186,12 @@ class _Writer:
                     depth, f"{register(best)}, {register(place)} = {combine}({values[value]} at {values[position]})"
                 )
                 self._forget_reads()
+            case Assign(registers=targets, values=given):
+                results = ", ".join(values[v] for v in given)
+                self.line(depth, f"{', '.join(register(r) for r in targets)} = {results}")
+                self._forget_reads()
+            case Leave():
+                self.line(depth, f"leave where {values[statement.condition]}")
             case Store(buffer=buffer, index=index, value=value, combine=combine, where=where):
                 at = ", ".join(values[i] for i in index)
                 condition = f" where {values[where]}" if where is not None else ""

@@ -121,7 +121,7 @@ class Accesses(Evaluator):
                 by_depth.setdefault(value.depth, []).append((part, value))
         pointer = self._base(buffer)
         key: tuple[object, ...] = ("pointer", buffer, guard)
-        changing: set[object] = set()
+        changing = 0
         for depth in sorted(by_depth):
             group = by_depth[depth]
             key = (*key, frozenset(part for part, _ in group))
@@ -133,8 +133,7 @@ class Accesses(Evaluator):
                 for _, value in group[1:]:
                     total = self.combine_values("add", dtypes.int64, (total, value))
                 found = self.remember(key, self._step(pointer, total, memory(buffer.dtype)))
-                for thing in changing:
-                    self._users.setdefault(thing, []).append(key)
+                self.depends(key, changing)
             pointer = found
         return self._shifted(pointer, (constant,), buffer) if constant else pointer
 
@@ -214,8 +213,7 @@ class Accesses(Evaluator):
             found = self.memo.get(key)
             if found is None:
                 found = self.remember(key, self.combine_values("and", dtypes.bool_, (lanes.tail, held)))
-                for thing in self.facts(guard.condition).changing:
-                    self._users.setdefault(thing, []).append(key)
+                self.depends(key, self.facts(guard.condition).changing)
             return found
         return held
 

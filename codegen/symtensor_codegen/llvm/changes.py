@@ -9,6 +9,7 @@ from symtensor_codegen.errors import InternalError
 from symtensor_codegen.llvm.operations import is_function
 from symtensor_codegen.loops import (
     ArgUpdate,
+    Assign,
     Check,
     Declare,
     For,
@@ -98,6 +99,9 @@ class ChangeFinder:
                 case ArgUpdate(best=best, place=place, combine=combine):
                     found.add(best, combine)
                     found.places[best] = place
+                case Assign(registers=registers):
+                    for register in registers:
+                        found.add(register, "mixed")
                 case Store(buffer=buffer):
                     found.buffers.add(buffer)
                 case Check(message=message):

@@ -89,6 +89,19 @@ class Lanes:
     split: Split | None = None
 
 
+@dataclass(slots=True, eq=False)
+class Exits:
+    """Where a loop that is open continues afterwards, and the places where it ends early.
+
+    Each of those is the label of its block and the values there of the registers that the loop changes.
+    """
+
+    label: str
+    depth: int
+    registers: tuple[Register, ...]
+    early: list[tuple[str, dict[Register, tuple[str, ...]]]] = field(default_factory=list)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Guard:
     """The lanes where ``condition`` and the guards around it hold."""

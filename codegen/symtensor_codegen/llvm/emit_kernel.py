@@ -8,7 +8,7 @@ such a loop gets an accumulator of its own in each lane and copy; they are combi
 afterwards, so results do not depend on timing.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from symtensor_codegen import dtypes
 from symtensor_codegen.dtypes import DType
@@ -16,17 +16,19 @@ from symtensor_codegen.errors import InternalError
 from symtensor_codegen.llvm import accumulate
 from symtensor_codegen.llvm.accesses import Accesses, flat_index
 from symtensor_codegen.llvm.changes import ChangeFinder, Changes, splittable
-from symtensor_codegen.llvm.emission import Functions, Lanes, Split, Value, of_copy
+from symtensor_codegen.llvm.emission import Exits, Functions, Lanes, Level, Split, Value, of_copy
 from symtensor_codegen.llvm.half import HALF_CONVERSIONS
 from symtensor_codegen.llvm.operations import Site, is_function
 from symtensor_codegen.llvm.target import Target
 from symtensor_codegen.llvm.types import iota, splat, typed
 from symtensor_codegen.loops import (
     ArgUpdate,
+    Assign,
     Check,
     Declare,
     For,
     Kernel,
+    Leave,
     LoopKind,
     Statement,
     Store,
@@ -45,6 +47,7 @@ class KernelEmitter(Accesses):
         super().__init__(kernel, target, outlined)
         self.finder = ChangeFinder(self.failed, lambda value: self.facts(value).messages)
         self._regions: list[tuple[int, str, str, str, str]] = []  # floor, range and labels
+        self._exits: list[Exits] = []  # of the open loops
 
     def text(self, name: str) -> str:
         """The function ``i64 name(i64 lo, i64 hi, ptr args)``."""
@@ -73,6 +76,10 @@ class KernelEmitter(Accesses):
                 self._update(statement)
             case ArgUpdate():
                 self._arg_update(statement)
+            case Assign():
+                self._assign_all(statement)
+            case Leave():
+                self._leave(statement)
             case Store(buffer=buffer, index=at, value=value, combine=combine, where=where):
                 self.store(buffer, flat_index(buffer, at), value, combine, where)
             case Check(condition=condition, message=message):
@@ -80,13 +87,37 @@ class KernelEmitter(Accesses):
                 self.fail_unless(good._replace(depth=self.here.depth), message, None)
 
     def _declare(self, statement: Declare) -> None:
-        value = self.value(statement.value)
+        value = self._in_all_lanes(self.value(statement.value), statement.register.dtype)
+        self._assign(statement.register, value)
+
+    def _in_all_lanes(self, value: Value, dtype: DType) -> Value:
+        """A value in the form that registers of the open vector loop have."""
         lanes = self.lanes
-        if lanes is not None:
-            names = value.names if lanes.width == 1 else self.vector_names(value, statement.register.dtype)
-            value = Value(names * lanes.copies if len(names) == 1 else names, lanes.width > 1, 0)
-        self.here.registers[statement.register] = value._replace(depth=self.here.depth)
-        self.forget(statement.register)
+        if lanes is None:
+            return value
+        names = value.names if lanes.width == 1 else self.vector_names(value, dtype)
+        return Value(names * lanes.copies if len(names) == 1 else names, lanes.width > 1, value.depth)
+
+    def _assign_all(self, statement: Assign) -> None:
+        registers, lanes, depth = statement.registers, self.lanes, self.here.depth
+        if lanes is not None and any(r in level.registers for level in self.levels[: lanes.depth] for r in registers):
+            raise InternalError(f"{self.kernel.name}: a vector loop assigns a register from outside")
+        values = [self.value(value) for value in statement.values]
+        for register, value in zip(registers, values, strict=True):
+            self.here.registers[register] = self._in_all_lanes(value, register.dtype)._replace(depth=depth)
+        self.forget(*registers)
+
+    def _leave(self, statement: Leave) -> None:
+        """End the open loop on a condition; loads and checks that follow are not hoisted out of it."""
+        level = self.here
+        exits = self._exits[-1] if self._exits else None
+        if self.lanes is not None or exits is None or exits.depth != level.depth:
+            raise InternalError(f"{self.kernel.name}: only a serial loop can be left, from the statements of its body")
+        condition = self.value(statement.condition).names[0]
+        exits.early.append((level.label, {r: self.register(r).names for r in exits.registers}))
+        stay = f"stay{next(self.numbers)}"
+        level.jump(f"br i1 {condition}, label %{exits.label}, label %{stay}", stay)
+        self.floor = level.depth
 
     def _update(self, statement: Update) -> None:
         register = statement.register
@@ -145,10 +176,7 @@ class KernelEmitter(Accesses):
         return new._replace(names=names)
 
     def _forget_all(self, changes: Changes) -> None:
-        for register in changes.carried():
-            self.forget(register)
-        for buffer in changes.buffers:
-            self.forget(buffer)
+        self.forget(*changes.carried(), *changes.buffers)
 
     # Loops -----------------------------------------------------------------------------------------------
 
@@ -237,6 +265,8 @@ class KernelEmitter(Accesses):
         number = next(self.numbers)
         outer, begin, after = self.here, f"loop{number}", f"done{number}"
         level = self.open(begin)
+        floor, exits = self.floor, Exits(after, level.depth, tuple(carried))
+        self._exits.append(exits)
         counter = start if once else f"%i{number}"
         phis: dict[Register, Value] = {}
         for register, value in carried.items():
@@ -258,6 +288,8 @@ class KernelEmitter(Accesses):
         for statement in loop.body:
             self.statement(statement)
         self.close()
+        self._exits.pop()
+        self.floor = floor
         if lanes is not None:
             self.lanes = None
         origin = outer.label
@@ -296,16 +328,12 @@ class KernelEmitter(Accesses):
         final: dict[Register, Value] = {}
         for register in carried:
             value = level.registers[register]
+            ways = [(value.names, level.label), *((names[register], label) for label, names in exits.early)]
             if skip:
-                t = typed(register.dtype, width if value.vector else 1)
-                names = tuple(
-                    outer.put(f"phi {t} [ {x}, %{origin} ], [ {y}, %{level.label} ]") if x != y else x
-                    for x, y in zip(initial[register].names, value.names, strict=True)
-                )
-                value = Value(names, value.vector, outer.depth)
-            final[register] = value._replace(depth=outer.depth)
-        for register in carried:
-            self.forget(register)
+                ways.insert(0, (initial[register].names, origin))
+            t = typed(register.dtype, width if value.vector else 1)
+            final[register] = Value(_joined(outer, t, ways), value.vector, outer.depth)
+        self.forget(*carried)
         return final
 
     def _tail(self, counter: str, end: str, lanes: Lanes) -> Value:
@@ -452,6 +480,18 @@ class KernelEmitter(Accesses):
             value = accumulate.with_first(put, combine, register.dtype, first, value)
             for part, name in zip(parts, value, strict=True):
                 self._assign(part, Value((name,), False, 0))
+
+
+def _joined(level: Level, kind: str, ways: Sequence[tuple[tuple[str, ...], str]]) -> tuple[str, ...]:
+    """The phis of a block with several ways in, each with its values and its label; none for values that agree."""
+    joined = []
+    for names in zip(*(names for names, _ in ways), strict=True):
+        if len(set(names)) == 1:
+            joined.append(names[0])
+        else:
+            listed = ", ".join(f"[ {name}, %{label} ]" for name, (_, label) in zip(names, ways, strict=True))
+            joined.append(level.put(f"phi {kind} {listed}"))
+    return tuple(joined)
 
 
 def _parts(changes: Changes, register: Register) -> tuple[Register, ...]:

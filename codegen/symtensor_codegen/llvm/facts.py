@@ -7,15 +7,18 @@ from symtensor_codegen.scalar import Buffer, Scalar, checked_op, load_op, regist
 
 
 class Facts(NamedTuple):
-    """What an expression depends on besides its operands."""
+    """What an expression depends on besides its operands.
+
+    ``changing`` is a set of bits (see ``FactFinder.bit``): recurrences have hundreds of registers and thousands of
+    values that depend on most of them.
+    """
 
     accesses: bool  # loads or checks something: must not be done where guarded off
-    changing: frozenset[object]  # registers, and buffers that the kernel writes
+    changing: int  # registers, and buffers that the kernel writes
     messages: tuple[object, ...]  # of checked indices, in an order that every process finds
 
 
-_NONE: frozenset[object] = frozenset()
-_PURE = Facts(False, _NONE, ())
+_PURE = Facts(False, 0, ())
 
 
 class FactFinder:
@@ -24,6 +27,14 @@ class FactFinder:
     def __init__(self, written: frozenset[Buffer]) -> None:
         self._written = written
         self._known: dict[Scalar, Facts] = {}
+        self._bits: dict[object, int] = {}
+
+    def bit(self, thing: object) -> int:
+        """The bit that stands for a register or buffer in ``changing``."""
+        found = self._bits.get(thing)
+        if found is None:
+            found = self._bits[thing] = 1 << len(self._bits)
+        return found
 
     def of(self, root: Scalar) -> Facts:
         """The facts of an expression."""
@@ -49,12 +60,12 @@ class FactFinder:
                     )
                 )
             if node.op is load_op:
-                changing = merged.changing | {node.param} if node.param in self._written else merged.changing
-                merged = Facts(True, changing, merged.messages)
+                written = self.bit(node.param) if node.param in self._written else 0
+                merged = Facts(True, merged.changing | written, merged.messages)
             elif node.op is checked_op:
                 merged = Facts(True, merged.changing, _joined(merged.messages, (node.param,)))
             elif node.op is register_op:
-                merged = Facts(False, frozenset((node.param,)), ())
+                merged = Facts(False, self.bit(node.param), ())
             known[node] = merged
         return known[root]
 

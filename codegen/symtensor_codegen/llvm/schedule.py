@@ -16,9 +16,11 @@ from symtensor_codegen.llvm.operations import is_function
 from symtensor_codegen.llvm.target import Target
 from symtensor_codegen.loops import (
     ArgUpdate,
+    Assign,
     Declare,
     For,
     Kernel,
+    Leave,
     LoopKind,
     Statement,
     Store,
@@ -34,6 +36,8 @@ from symtensor_codegen.scalar import (
     const_op,
     index_op,
     load_op,
+    philox32,
+    philox64,
     register_op,
     symbol_op,
 )
@@ -41,7 +45,7 @@ from symtensor_codegen.substitution import stride
 
 _TRIP = 256  # iterations of a loop whose extent is not known
 _HORIZONTAL = 8  # instructions to combine the lanes of an accumulator
-_WEIGHT = {"div": 4, "sqrt": 5, "floordiv": 20, "mod": 20, "pow": 60, "erf": 25, "erfc": 30, "fmod": 40}
+_WEIGHT = {"philox64": 90, "philox32": 45, "normal_quantile": 50, "div": 4, "sqrt": 5, "floordiv": 20, "mod": 20, "pow": 60, "erf": 25, "erfc": 30, "fmod": 40}
 _FUNCTION = 20  # instructions of a mathematical function
 _WIDEST = 32
 
@@ -94,7 +98,8 @@ class _Planner:
             group = 2 + sum(self.cost(child, statement.index, lanes) for child in statement.body)
             wide = -(-trips // width) * group + _HORIZONTAL * len(_outer_updates(statement.body))
             if wide < serial:
-                return wide, replace(statement, width=width, unroll=self.unroll(statement, width, group))
+                unroll = self.unroll(statement, width, group)
+                return wide, replace(statement, width=width, unroll=max(unroll, self.blocks(statement, width)))
         return serial, chosen
 
     def width(self, loop: For) -> int:
@@ -122,6 +127,15 @@ class _Planner:
             while copies > 1 and copies * width > loop.extent:
                 copies //= 2
         return copies
+
+    def blocks(self, loop: For, width: int) -> int:
+        """Copies with which random words come in whole blocks: a register full of blocks of four words."""
+        nodes = topological([v for s in statements(loop.body) for v in values_of(s)], lambda n: n.args)
+        drawn = [n.dtype.itemsize for n in nodes if n.op is philox64 or n.op is philox32 and loop.index in n.free]
+        copies = 4 * self.register_bytes // (max(drawn) * width) if drawn else 1
+        while isinstance(loop.extent, int) and copies > 1 and copies * width // 2 >= loop.extent:
+            copies //= 2
+        return max(copies, 1)
 
     def cost_of_one(self, inner: For, loop: For, width: int) -> float:
         """The cost of one iteration of a loop inside the lanes of ``loop``."""
@@ -212,6 +226,8 @@ def _element_size(body: Iterable[Statement]) -> int:
                 results.add(buffer.dtype)
             case Update(register=register) | ArgUpdate(best=register):
                 results.add(register.dtype)
+            case Assign(registers=registers):
+                results.update(register.dtype for register in registers)
         loaded.update(n.dtype for n in topological(values_of(statement), lambda n: n.args) if n.op is load_op)
     floats = [d.itemsize for d in results | loaded if d.is_float]
     if floats:
@@ -228,6 +244,8 @@ def vectorisable(loop: For) -> bool:
     inside = list(statements(loop.body))
     along = loop.index
     if any(isinstance(s, For) and isinstance(s.extent, Scalar) and along in s.extent.free for s in inside):
+        return False
+    if any(isinstance(s, Leave) for s in inside):
         return False
     updated = _outer_updates(loop.body)
     if None in updated.values():
@@ -265,6 +283,9 @@ def _outer_updates(body: Sequence[Statement]) -> dict[Register, str | None]:
                 targets = (register,)
             case ArgUpdate(best=best, place=place):
                 targets = (best, place)
+            case Assign(registers=registers):
+                found.update(dict.fromkeys(r for r in registers if r not in declared))
+                continue
             case _:
                 continue
         for register in targets:

@@ -15,6 +15,7 @@ from symtensor_codegen.expr import topological
 from symtensor_codegen.llvm.emission import Functions, Guard, Lanes, Level, Value, of_copy
 from symtensor_codegen.llvm.facts import FactFinder, Facts
 from symtensor_codegen.llvm.operations import SPELL, Site, is_function
+from symtensor_codegen.llvm.random_words import in_order, ordered
 from symtensor_codegen.llvm.target import Target
 from symtensor_codegen.llvm.types import element, iota, literal, splat, suffix, typed
 from symtensor_codegen.scalar import (
@@ -33,6 +34,7 @@ from symtensor_codegen.scalar import (
     select_op,
     symbol_op,
 )
+from symtensor_codegen.substitution import substitute
 
 
 class Evaluator:
@@ -50,7 +52,8 @@ class Evaluator:
         self.lanes: Lanes | None = None
         self.floor = 0  # loads and checks are not hoisted above this level: a loop between may be empty
         self._facts = FactFinder(self.written)
-        self._users: dict[object, list[Hashable]] = {}  # memo keys by the changing thing they depend on
+        self._users: dict[int, list[Hashable]] = {}  # memo keys by the changing things they depend on
+        self._used = 0  # all things that any of those depend on
         self._guards: dict[tuple[Guard | None, Scalar], Guard] = {}
         self._expansions: dict[Scalar, Scalar] = {}
         self._exact: set[Scalar] = set()  # inside expansions: no contraction
@@ -86,10 +89,23 @@ class Evaluator:
         self.levels[value.depth].keys.append(key)
         return value
 
-    def forget(self, changed: object) -> None:
-        """A register or buffer changed: values computed from it are no longer right."""
-        for key in self._users.pop(changed, ()):
-            self.memo.pop(key, None)
+    def forget(self, *changed: object) -> None:
+        """Registers or buffers changed: values computed from them are no longer right."""
+        bits = 0
+        for thing in changed:
+            bits |= self._facts.bit(thing)
+        if not bits & self._used:
+            return
+        for users in [users for users in self._users if users & bits]:
+            for key in self._users.pop(users):
+                self.memo.pop(key, None)
+        self._used &= ~bits
+
+    def depends(self, key: Hashable, changing: int) -> None:
+        """Note that what is kept under ``key`` depends on the changing things of a set of bits."""
+        if changing:
+            self._users.setdefault(changing, []).append(key)
+            self._used |= changing
 
     def register(self, register: Register, depth: int | None = None) -> Value:
         """The current value of a register, as seen at a level (default: the innermost)."""
@@ -138,8 +154,7 @@ class Evaluator:
 
     def _keep(self, key: Hashable, node: Scalar, value: Value) -> None:
         self.remember(key, value)
-        for thing in self.facts(node).changing:
-            self._users.setdefault(thing, []).append(key)
+        self.depends(key, self.facts(node).changing)
 
     def _parts(self, node: Scalar, guard: Guard | None) -> list[tuple[Scalar, Guard | None]]:
         """The values that must exist before ``node`` can be written."""
@@ -155,6 +170,10 @@ class Evaluator:
         if op is rarely_op:
             condition, _, other = node.args
             return [(condition, guard), (other, guard)]
+        if in_order(node, self.lanes):
+            assert self.lanes is not None
+            offset = substitute(node.args[-1], {self.lanes.index: self.lanes.first})
+            return [(argument, guard) for argument in (*node.args[:-1], offset)]
         if self.outlined is None and is_function(node):
             return [(self._expanded(node), guard)]
         return [(argument, guard) for argument in node.args]
@@ -177,8 +196,7 @@ class Evaluator:
             outer = self.guard_value(guard.outer)
             condition = self.combine_values("and", dtypes.bool_, (outer, condition))
         self.remember(guard, condition)
-        for thing in self.facts(guard.condition).changing:
-            self._users.setdefault(thing, []).append(guard)
+        self.depends(guard, self.facts(guard.condition).changing)
         return condition
 
     def _expanded(self, node: Scalar) -> Scalar:
@@ -213,6 +231,8 @@ class Evaluator:
             return self._operation(select(*node.args), values)
         if op is rarely_op:
             return self._rarely(node, guard, *values)
+        if in_order(node, self.lanes):
+            return self._words(node, values)
         if is_function(node):
             return values[0] if self.outlined is None else self._call(node, values)
         return self._operation(node, values)
@@ -337,6 +357,16 @@ class Evaluator:
         )
         self.levels += inner
         return Value(names, value.vector, depth)
+
+    def _words(self, node: Scalar, values: list[Value]) -> Value:
+        """Random words that the lanes read one after the other."""
+        assert self.lanes is not None
+        depth = max(value.depth for value in values)
+        if self._branch is not None and depth == self._branch - 1:
+            depth = self._branch
+        before = self.levels[max(value.depth for value in values[:4])].put
+        level = self.levels[depth]
+        return Value(ordered(node, self.lanes, level, before, [v.names[0] for v in values]), True, depth)
 
     def _depth_below(self, root: Scalar, guard: Guard | None) -> int:
         """The level at which an expression can be written, from those of the parts that are written

@@ -13,10 +13,12 @@ from symtensor_codegen import dtypes
 from symtensor_codegen.errors import InternalError
 from symtensor_codegen.loops import (
     ArgUpdate,
+    Assign,
     Check,
     Declare,
     For,
     Kernel,
+    Leave,
     LoopKind,
     Statement,
     Store,
@@ -90,9 +92,15 @@ class _Machine:
 
     # Statements ------------------------------------------------------------------------------------------
 
-    def block(self, body: Sequence[Statement]) -> None:
+    def block(self, body: Sequence[Statement]) -> bool:
+        """Run statements; whether one of them leaves the loop around them."""
         for statement in body:
-            self.statement(statement)
+            if isinstance(statement, Leave):
+                if self.value(statement.condition):
+                    return True
+            else:
+                self.statement(statement)
+        return False
 
     def statement(self, statement: Statement) -> None:
         match statement:
@@ -104,6 +112,9 @@ class _Machine:
                 self.registers[register] = self.combine(combine, register, self.value(value))
             case ArgUpdate():
                 self.arg_update(statement)
+            case Assign(registers=registers, values=values):
+                memo: dict[Scalar, Any] = {}
+                self.registers.update(zip(registers, [self.evaluate(v, memo) for v in values], strict=True))
             case Store():
                 self.store(statement)
             case Check(condition=condition, message=message):
@@ -117,7 +128,8 @@ class _Machine:
             end = end if self.range[1] is None else self.range[1]
         for position in range(start, end):
             self.known[loop.index] = np.int64(position)
-            self.block(loop.body)
+            if self.block(loop.body):
+                break
         self.known.pop(loop.index, None)
 
     def combine(self, combine: str, register: Register, value: Any) -> Any:
@@ -152,13 +164,30 @@ class _Machine:
         """The value of an expression now."""
         return self.evaluate(root, {})
 
-    def evaluate(self, node: Scalar, memo: dict[Scalar, Any]) -> Any:
-        found = memo.get(node)
-        if found is None:
-            found = memo[node] = self.compute(node, memo)
-        return found
+    def evaluate(self, root: Scalar, memo: dict[Scalar, Any]) -> Any:
+        """The value of an expression; ``memo`` has the parts that are known. Iterative: expressions may be deep."""
+        stack = [root]
+        while stack:
+            node = stack[-1]
+            if node in memo:
+                stack.pop()
+                continue
+            needed = node.args
+            if node.op is guarded_op:
+                condition, value, other = node.args
+                needed = (other, condition)
+                if memo.get(condition):
+                    needed = (other, condition, value)
+            missing = [argument for argument in needed if argument not in memo]
+            if missing:
+                stack += missing
+                continue
+            stack.pop()
+            memo[node] = self.compute(node, memo)
+        return memo[root]
 
     def compute(self, node: Scalar, memo: dict[Scalar, Any]) -> Any:
+        """The value of a node whose arguments are known (of ``guarded``, those that are needed)."""
         op, dtype = node.op, node.dtype
         if op is const_op:
             return dtype.numpy.type(node.param)
@@ -168,9 +197,8 @@ class _Machine:
             return self.registers[node.param]
         if op is guarded_op:
             condition, value, other = node.args
-            otherwise = self.evaluate(other, memo)
-            return self.evaluate(value, memo) if self.evaluate(condition, memo) else otherwise
-        arguments = [self.evaluate(argument, memo) for argument in node.args]
+            return memo[value] if memo[condition] else memo[other]
+        arguments = [memo[argument] for argument in node.args]
         if op is load_op:
             return self.load(node.param, int(arguments[0]))
         if op is checked_op:
