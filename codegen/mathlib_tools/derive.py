@@ -115,8 +115,48 @@ def erfc_factor(mantissa: int, end: float, k: int, count: int) -> tuple[float, .
     return (float(first), *rest[mantissa])
 
 
+def normal_quantile(upper: mp.mpf) -> mp.mpf:
+    """The number that a standard normal variable exceeds with probability ``upper`` (below 1/2), by Newton's method."""
+    z = mp.sqrt(-2 * mp.log(upper)) if upper < mp.mpf("0.05") else mp.mpf("0.5")
+    for _ in range(200):
+        rest = mp.erfc(z / mp.sqrt(2)) / 2 - upper
+        step = -rest * mp.sqrt(2 * mp.pi) * mp.exp(z * z / 2)
+        z -= max(min(step, mp.mpf(1)), mp.mpf(-1))
+        if abs(step) < mp.mpf(2) ** (8 - mp.mp.prec):
+            break
+    return z
+
+
+def normal_factor(w: mp.mpf) -> mp.mpf:
+    """``sqrt(2) erfinv(x) / x`` for ``w = -log(1 - x^2)``, which is smooth in w (M. Giles, 2010)."""
+    if w < mp.mpf(10) ** -30:
+        return mp.sqrt(mp.pi / 2)
+    x = mp.sqrt(-mp.expm1(-w))
+    return normal_quantile(mp.exp(-w) / (1 + x) / 2) / x
+
+
+def normal_polynomial(
+    function: Callable[[mp.mpf], mp.mpf], ranges: dict[int, tuple[float, float]], terms: dict[int, int]
+) -> Table:
+    """``function`` over a range for each format, which is mapped to [-1, 1]; of least relative error."""
+    table: Table = {}
+    for mantissa, (low, high) in ranges.items():
+        middle, half = (mp.mpf(low) + high) / 2, (mp.mpf(high) - low) / 2
+
+        def over(t: mp.mpf, middle: mp.mpf = middle, half: mp.mpf = half) -> mp.mpf:
+            return function(middle + half * t)
+
+        def weight(t: mp.mpf, over: Callable[[mp.mpf], mp.mpf] = over) -> mp.mpf:
+            return 1 / over(t)
+
+        table |= fitted(over, weight, mp.mpf(-1), mp.mpf(1), {mantissa: terms[mantissa]})
+    return table
+
+
 SMALL_S = ((mp.sqrt(2) - 1) / (mp.sqrt(2) + 1)) ** 2 * mp.mpf("1.001")
 ERF_ONE = {23: 3.93, 52: 5.93}
+NORMAL_CENTRE = {23: (0.0, 5.0), 52: (0.0, 6.25)}
+NORMAL_TAIL = {23: (2.23, 4.65), 52: (2.49, 6.62)}
 ERFC_END = {23: (10.1, 3.0), 52: (27.4, 4.0)}
 
 SPECS: dict[str, tuple[str, Callable[[], Table]]] = {
@@ -191,6 +231,22 @@ SPECS: dict[str, tuple[str, Callable[[], Table]]] = {
     "ERFC": (
         "(x + k) exp(x^2) erfc(x) in t = (x - k) / (x + k) for 0 <= x <= ERFC_END; two constant terms",
         lambda: {m: erfc_factor(m, ERFC_END[m][0], int(ERFC_END[m][1]), n) for m, n in ((23, 10), (52, 23))},
+    ),
+    "NORMAL_CENTRE_RANGE": (
+        "w = -log(1 - x^2) in the centre of the normal distribution",
+        lambda: dict(NORMAL_CENTRE),
+    ),
+    "NORMAL_CENTRE": (
+        "sqrt(2) erfinv(x) / x in w over NORMAL_CENTRE_RANGE mapped to [-1, 1]",
+        lambda: normal_polynomial(normal_factor, NORMAL_CENTRE, {23: 10, 52: 24}),
+    ),
+    "NORMAL_TAIL_RANGE": (
+        "sqrt(w) in the tails of the normal distribution",
+        lambda: dict(NORMAL_TAIL),
+    ),
+    "NORMAL_TAIL": (
+        "sqrt(2) erfinv(x) / x in sqrt(w) over NORMAL_TAIL_RANGE mapped to [-1, 1]",
+        lambda: normal_polynomial(lambda s: normal_factor(s * s), NORMAL_TAIL, {23: 11, 52: 29}),
     ),
 }
 

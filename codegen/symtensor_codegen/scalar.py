@@ -27,7 +27,7 @@ class ScalarOp:
     """One scalar operation.
 
     ``result`` is the dtype rule: ``"same"`` (that of the first argument), ``"last"`` (that of the last),
-    ``"bool"``, ``"int64"`` or ``"param"`` (given when built). ``numpy`` is the meaning. A backend spells
+    ``"bool"``, ``"int64"``, ``"uint32"`` or ``"param"`` (given when built). ``numpy`` is the meaning. A backend spells
     the operation or asks ``mathlib`` for its decomposition.
     """
 
@@ -275,6 +275,30 @@ def _op(
     return made
 
 
+def _upper_half(*operands: Any) -> Any:
+    from .mathlib.philox import upper_half
+
+    return upper_half(*operands)
+
+
+def _random_words(*operands: Any) -> Any:
+    from .mathlib.philox import words_of
+
+    return words_of(*operands)
+
+
+def _random_halves(*operands: Any) -> Any:
+    from .mathlib.philox import halves_of
+
+    return halves_of(*operands)
+
+
+def _normal_quantile(x: Any, rest: Any) -> Any:
+    from .mathlib.normal import quantile_of
+
+    return quantile_of(x, rest)
+
+
 add = _op("add", 2, np.add, commutative=True)
 sub = _op("sub", 2, np.subtract)
 mul = _op("mul", 2, np.multiply, commutative=True)
@@ -332,6 +356,10 @@ bit_and = _op("bit_and", 2, np.bitwise_and, commutative=True)  # on bool: logica
 bit_or = _op("bit_or", 2, np.bitwise_or, commutative=True)
 bit_xor = _op("bit_xor", 2, np.bitwise_xor, commutative=True)
 bit_not = _op("bit_not", 1, np.invert)
+mulhi = _op("mulhi", 2, _upper_half, commutative=True)  # of uint64: the upper half of the product
+philox64 = _op("philox64", 6, _random_words)  # as in mathlib.philox
+philox32 = _op("philox32", 6, _random_halves, "uint32")
+normal_quantile = _op("normal_quantile", 2, _normal_quantile)  # as in mathlib.normal
 shl = _op("shl", 2, np.left_shift)
 shr = _op("shr", 2, np.right_shift)
 eq = _op("eq", 2, np.equal, "bool", commutative=True)
@@ -499,6 +527,8 @@ def _result(op: ScalarOp, args: tuple[Scalar, ...]) -> DType:
         return dtypes.real_of(args[0].dtype)
     if rule == "complex":
         return dtypes.complex_of(args[0].dtype)
+    if rule == "uint32":
+        return dtypes.uint32
     return dtypes.int64
 
 

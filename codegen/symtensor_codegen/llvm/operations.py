@@ -281,6 +281,28 @@ def _bitwise(name: str) -> Speller:
     return spell
 
 
+def _upper_half(site: Site, node: Scalar, a: str, b: str) -> str:
+    """In vectors of four products of halves: there are no instructions for the upper half of a vector product."""
+    t = site.type(node.dtype)
+    if site.lanes == 1:
+        wide = [site.put(f"zext i64 {x} to i128") for x in (a, b)]
+        whole = site.put(f"mul i128 {wide[0]}, {wide[1]}")
+        return site.put(f"trunc i128 {site.put(f'lshr i128 {whole}, 64')} to i64")
+    return upper_half(site.put, t, site.constant(0xFFFFFFFF, node.dtype), site.constant(32, node.dtype), a, b)
+
+
+def upper_half(put: Callable[[str], str], t: str, low: str, half: str, a: str, b: str) -> str:
+    """The upper halves of the products of vectors of words, with ``low`` (32 ones) and ``half`` (32) repeated."""
+    a_low, b_low = put(f"and {t} {a}, {low}"), put(f"and {t} {b}, {low}")
+    a_high, b_high = put(f"lshr {t} {a}, {half}"), put(f"lshr {t} {b}, {half}")
+    least = put(f"lshr {t} {put(f'mul {t} {a_low}, {b_low}')}, {half}")
+    middle = put(f"add {t} {put(f'mul {t} {a_high}, {b_low}')}, {least}")
+    rest = put(f"and {t} {middle}, {low}")
+    other = put(f"add {t} {put(f'mul {t} {a_low}, {b_high}')}, {rest}")
+    most = put(f"add {t} {put(f'mul {t} {a_high}, {b_high}')}, {put(f'lshr {t} {middle}, {half}')}")
+    return put(f"add {t} {most}, {put(f'lshr {t} {other}, {half}')}")
+
+
 def _invert(site: Site, node: Scalar, a: str) -> str:
     ones = site.constant(True if node.dtype.kind == "b" else -1, node.dtype)
     return site.put(f"xor {site.type(node.dtype)} {a}, {ones}")
@@ -421,6 +443,7 @@ SPELL: dict[str, Speller] = {
     "bit_or": _bitwise("or"),
     "bit_xor": _bitwise("xor"),
     "bit_not": _invert,
+    "mulhi": _upper_half,
     "shl": _shift(True),
     "shr": _shift(False),
     **{name: _compare(name) for name in ("eq", "ne", "lt", "le", "gt", "ge")},

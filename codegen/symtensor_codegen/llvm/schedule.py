@@ -45,7 +45,10 @@ from symtensor_codegen.substitution import stride
 
 _TRIP = 256  # iterations of a loop whose extent is not known
 _HORIZONTAL = 8  # instructions to combine the lanes of an accumulator
-_WEIGHT = {"philox64": 90, "philox32": 45, "normal_quantile": 50, "div": 4, "sqrt": 5, "floordiv": 20, "mod": 20, "pow": 60, "erf": 25, "erfc": 30, "fmod": 40}
+_WEIGHT = {
+    "div": 4, "sqrt": 5, "floordiv": 20, "mod": 20, "pow": 60, "erf": 25, "erfc": 30, "fmod": 40,
+    "philox64": 90, "philox32": 45, "normal_quantile": 50,
+}  # fmt: skip
 _FUNCTION = 20  # instructions of a mathematical function
 _WIDEST = 32
 
@@ -131,7 +134,7 @@ class _Planner:
     def blocks(self, loop: For, width: int) -> int:
         """Copies with which random words come in whole blocks: a register full of blocks of four words."""
         nodes = topological([v for s in statements(loop.body) for v in values_of(s)], lambda n: n.args)
-        drawn = [n.dtype.itemsize for n in nodes if n.op is philox64 or n.op is philox32 and loop.index in n.free]
+        drawn = [n.dtype.itemsize for n in nodes if n.op in (philox64, philox32) and loop.index in n.free]
         copies = 4 * self.register_bytes // (max(drawn) * width) if drawn else 1
         while isinstance(loop.extent, int) and copies > 1 and copies * width // 2 >= loop.extent:
             copies //= 2

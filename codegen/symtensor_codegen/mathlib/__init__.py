@@ -32,12 +32,15 @@ _FAMILY: Final = {
         "remainder": "fmod mod floordiv gcd",
         "representation": "isinf isfinite signbit nextafter ldexp",
         "trigonometric": "sin cos tan",
+        "philox": "philox64 philox32",
+        "normal": "normal_quantile",
         "inverse_trigonometric": "arctan arctan2 arcsin arccos",
     }.items()
     for name in names.split()
 }
 _ON_BITS: Final = frozenset(("nextafter", "signbit", "isinf", "isfinite"))  # in float16 as it is
-_OF_INTEGERS: Final = frozenset(("pow", "gcd", "isinf", "isfinite", "signbit"))
+_ONLY_OF_INTEGERS: Final = frozenset(("gcd", "philox64", "philox32"))
+_OF_INTEGERS: Final = _ONLY_OF_INTEGERS | {"pow", "isinf", "isfinite", "signbit"}
 
 
 def expandable(op: ScalarOp) -> bool:
@@ -51,7 +54,7 @@ def expandable(op: ScalarOp) -> bool:
 def _defined(name: str, dtype: DType) -> bool:
     if dtype.is_integer:
         return name in _OF_INTEGERS
-    return dtype.is_float and name in _FAMILY and name != "gcd"
+    return dtype.is_float and name in _FAMILY and name not in _ONLY_OF_INTEGERS
 
 
 def expand(node: Scalar) -> Scalar:
