@@ -2,8 +2,9 @@
 
 Settings are read once from the environment variable ``SYMTENSOR_FLAGS`` (``name=value`` pairs separated by
 commas, as ``THEANO_FLAGS``), can be assigned at run time, and can be changed for a while with
-``config.change``. Of ``THEANO_FLAGS`` the settings that mean the same here are read first (``floatX`` and those of
-``THEANO_NAMES``); what concerns Theano's own compilers has no meaning here and is passed over.
+``config.change``. Of ``THEANO_FLAGS`` the settings that mean the same here are read first (those of
+``THEANO_NAMES``, ``mode`` and ``optimizer``); what concerns Theano's own compilers has no meaning here and is passed
+over.
 """
 
 import os
@@ -76,15 +77,27 @@ SETTINGS = {
 THEANO_NAMES = ("floatX", "compute_test_value", "on_unused_input", "exception_verbosity", "profile")
 
 
+def _theano_settings(flags: str) -> Iterator[tuple[str, str]]:
+    """What ``THEANO_FLAGS`` say about settings that exist here; Theano's ``mode=Mode`` takes that of its optimizer."""
+    given = {name.strip(): text.strip() for name, _, text in (part.partition("=") for part in flags.split(","))}
+    for name in THEANO_NAMES:
+        if name in given:
+            yield name, given[name]
+    mode = given.get("mode", "Mode").lower()
+    if mode == "mode" and given.get("optimizer") in ("fast_compile", "None"):
+        mode = "fast_compile"
+    if mode in MODE_NAMES:
+        yield "mode", mode
+
+
 class Config:
     """The settings as attributes; an unknown name is an AttributeError, a bad value a ConfigError."""
 
     def __init__(self, flags: str = "", theano_flags: str = "") -> None:
         for name, setting in SETTINGS.items():
             object.__setattr__(self, name, setting.default)
-        for name, _, text in (part.strip().partition("=") for part in theano_flags.split(",")):
-            if name in THEANO_NAMES:
-                setattr(self, name, text)
+        for name, text in _theano_settings(theano_flags):
+            setattr(self, name, text)
         for flag in filter(None, (part.strip() for part in flags.split(","))):
             name, _, text = flag.partition("=")
             if name not in SETTINGS:

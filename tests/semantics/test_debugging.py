@@ -1,5 +1,8 @@
-"""Points 41 and 42 of Theano's semantics: printing, walking graphs, and test values."""
+"""Points 41 and 42 of Theano's semantics: printing, walking graphs, test values, flags."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -9,6 +12,7 @@ import symtensor
 import symtensor.tensor as T
 from symtensor import config, function, shared
 from symtensor.printing import Print
+from symtensor.settings import Config
 from symtensor.test_values import MissingTestValueError
 
 
@@ -149,3 +153,41 @@ def test_41_compiling_computes_no_test_values() -> None:
     gradient = T.grad(cost, x)
     x.tag.test_value = "what is no value"
     assert function([x], gradient)([0.0]) == 0.5
+
+
+# 42: settings of the environment ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("floatX=float32,device=cpu,cxx=,base_compiledir=/tmp", ("float32", "fast_run")),
+        ("floatX=float32, optimizer=fast_compile", ("float32", "fast_compile")),
+        ("mode=FAST_COMPILE,device=gpu0,lib.cnmem=1", ("float64", "fast_compile")),
+        ("mode=FAST_RUN,optimizer=fast_compile", ("float64", "fast_run")),
+        ("mode=Mode,optimizer=None,floatX=float64", ("float64", "fast_compile")),
+        ("mode=DebugMode", ("float64", "debug")),
+        ("mode=ProfileMode,profile=True", ("float64", "fast_run")),
+        ("", ("float64", "fast_run")),
+    ],
+)
+def test_42_theano_flags_are_read(flags: str, expected: tuple[str, str]) -> None:
+    settings = Config("", flags)
+    assert (settings.floatX, settings.mode) == expected
+    assert Config("floatX=float16,mode=reference", flags).mode == "reference"
+
+
+def test_42_theano_flags_are_read_at_import() -> None:
+    path = os.pathsep.join(filter(None, sys.path))
+    told = subprocess.run(
+        [sys.executable, "-c", "import symtensor.tensor as T; print(T.matrix().dtype, T.ones(2).dtype)"],
+        env={**os.environ, "THEANO_FLAGS": "floatX=float32,device=cpu", "PYTHONPATH": path},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert told.stdout.split() == ["float32", "float32"]
+
+
+@pytest.mark.parametrize("linker", ["cvm", "py", "cvm_nogc", "c|py"])
+def test_42_theanos_linkers(linker: str) -> None:
+    x = T.dvector("x")
+    assert function([x], x * 2, mode=symtensor.Mode(linker=linker))([1.0, 2.0]).tolist() == [2.0, 4.0]

@@ -31,10 +31,10 @@ def test_25_disconnected_inputs() -> None:
     with pytest.raises(DisconnectedInputError):
         T.grad(x.sum(), y)
     with pytest.warns(UserWarning, match="does not depend on it"):
-        T.grad(x.sum(), y, disconnected_inputs="warn")
+        warned = T.grad(x.sum(), y, disconnected_inputs="warn")
     zeros = T.grad(x.sum(), y, disconnected_inputs="ignore")
-    got = function([y], zeros)(np.ones((2, 3), "float32"))
-    assert (got.dtype, got.tolist()) == ("float32", [[0.0] * 3] * 2)
+    for got in function([y], [warned, zeros])(np.ones((2, 3), "float32")):
+        assert (got.dtype, got.tolist()) == ("float32", [[0.0] * 3] * 2)
     assert T.grad(x.sum(), [x, y], disconnected_inputs="ignore", return_disconnected="None")[1] is None
 
 
@@ -54,17 +54,21 @@ Case = tuple[Callable[[Tensor], Tensor], list[float], list[float]]
 
 SLOPES: dict[str, Case] = {
     "max: all ties": (lambda x: x.max(axis=0), [1, 3, 3], [0, 1, 1]),
+    "min: all ties": (lambda x: x.min(axis=0), [1, 3, 1], [1, 0, 1]),
+    "max, axes kept: all ties": (lambda x: T.max(x, keepdims=True), [4, 1, 4], [1, 0, 1]),
     "maximum: the first": (lambda x: T.maximum(x, T.ones_like(x)), [1, 0, 2], [1, 0, 1]),
     "maximum: not the second": (lambda x: T.maximum(T.ones_like(x), x), [1, 0, 2], [0, 0, 1]),
     "minimum: the first": (lambda x: T.minimum(x, T.ones_like(x)), [1, 0, 2], [1, 1, 0]),
     "abs": (lambda x: abs(x), [-2, 0, 2], [-1, 0, 1]),
     "relu": (lambda x: T.nnet.relu(x), [-2, 0, 2], [0, 0.5, 1]),
+    "leaky relu": (lambda x: T.nnet.relu(x, 0.5), [-2, 0, 2], [0.5, 0.75, 1]),
     "maximum of zero": (lambda x: T.maximum(x, 0), [-2, 0, 2], [0, 1, 1]),
     "clip": (lambda x: T.clip(x, -1, 1), [-2, -1, 0, 1, 2], [0, 1, 1, 1, 0]),
     "switch": (lambda x: T.switch(x > 0, x, 0), [-2, 0, 2], [0, 0, 1]),
     "sqrt": (lambda x: T.sqrt(x), [0, 4], [np.inf, 0.25]),
     "norm": (lambda x: x.norm(2), [0, 0], [np.nan, np.nan]),
     "product with a zero": (lambda x: x.prod(), [2, 0, 3], [0, 6, 0]),
+    "product with two zeros": (lambda x: x.prod(), [0, 0, 3], [0, 0, 0]),
     "floor": (lambda x: T.floor(x) * x, [2.5], [2]),
     "round": (lambda x: T.round(x) * x, [1.6], [2]),
     "integer cast": (lambda x: T.cast(x, "int32") * x, [2.7], [2]),
@@ -152,12 +156,16 @@ def test_29_jacobian_hessian_and_their_products() -> None:
 
 def test_29_jacobian_takes_consider_constant_and_disconnected_inputs() -> None:
     x, y = T.dvector("x"), T.dvector("y")
+    square = x**2
     made = [
-        T.jacobian(x * x, x, consider_constant=[x * 1.0]),
+        T.jacobian(square * x, x, consider_constant=[square]),
+        T.hessian((square * x + x**4).sum(), x, consider_constant=[square]),
         T.jacobian(x, [x, y], disconnected_inputs="ignore")[1],
         T.hessian((x**2).sum(), [x, y], disconnected_inputs="ignore")[1],
     ]
-    _, zero, also = function([x, y], made)([1.0, 2.0], [1.0, 2.0, 3.0])
+    first, second, zero, also = function([x, y], made)([1.0, 2.0], [1.0, 2.0, 3.0])
+    assert first.tolist() == [[1.0, 0.0], [0.0, 4.0]]
+    assert second.tolist() == [[12.0, 0.0], [0.0, 48.0]]
     assert zero.tolist() == [[0.0] * 3] * 2
     assert also.tolist() == [[0.0] * 3] * 3
 

@@ -51,6 +51,8 @@ def test_30_writing() -> None:
     written = [
         T.set_subtensor(bit, 1 - bit), T.set_subtensor(m[1:, :2], T.zeros((2,))), T.set_subtensor(m[m > 5], 0),
         T.inc_subtensor(m[[0, 0, 2]], 1.0), T.inc_subtensor(m[:, -1], m[:, 0]), T.set_subtensor(m[::2, ::-1], m[:2]),
+        T.set_subtensor(m[1:, :2], m[:2, [3]]), T.inc_subtensor(m[[-1, 2, 0]], 1.0),
+        T.inc_subtensor(m[(m > 5).nonzero()], m[m > 5]),
     ]  # fmt: skip
     got = function([m], written)(M)
     want = [M.copy() for _ in written]
@@ -60,6 +62,9 @@ def test_30_writing() -> None:
     np.add.at(want[3], [0, 0, 2], 1.0)
     want[4][:, -1] += M[:, 0]
     want[5][::2, ::-1] = M[:2]
+    want[6][1:, :2] = M[:2, [3]]
+    np.add.at(want[7], [-1, 2, 0], 1.0)
+    want[8][M > 5] *= 2
     for value, expected in zip(got, want, strict=True):
         np.testing.assert_array_equal(value, expected)
 
