@@ -10,6 +10,7 @@ from symtensor_codegen.program import with_counters
 
 from .collecting import no_collection
 from .graph import Tensor
+from .loops.passes import has_loops, settle
 from .lower.plan import Plan, Result, plan
 
 
@@ -68,12 +69,18 @@ def rewritten(outputs: Sequence[Tensor], passes: Sequence[Pass]) -> list[Stage]:
 
     current = list(outputs)
     stages = [Stage("graph", tuple(current), 0.0)]
+    if has_loops(current):
+        start = perf_counter()
+        done = settle(current, lambda inner: list(rewritten(inner, passes)[-1].outputs))
+        verify(current, done, "loops")
+        current = done
+        stages.append(Stage("loops", tuple(current), (perf_counter() - start) * 1e3))
     for step in passes:
         start = perf_counter()
-        done = rewrite(current, step.rules())
-        verify(current, done.outputs, step.name)
-        current = done.outputs
-        stages.append(Stage(step.name, tuple(current), (perf_counter() - start) * 1e3, done.log))
+        changed = rewrite(current, step.rules())
+        verify(current, changed.outputs, step.name)
+        current = changed.outputs
+        stages.append(Stage(step.name, tuple(current), (perf_counter() - start) * 1e3, changed.log))
     return stages
 
 

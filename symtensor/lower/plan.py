@@ -5,7 +5,7 @@ variable's own memory when the kernel that computes it reads the old value only 
 after it reads the old value; otherwise it gets new memory, and the variable is switched to it when the call ends.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from symtensor_codegen import scalar
@@ -19,19 +19,23 @@ from symtensor_codegen.program import (
     Gemm,
     Guard,
     Launch,
+    Loop,
     Matrix,
     Output,
     Place,
     Program,
     Read,
     Reserve,
+    Row,
     Step,
 )
 from symtensor_codegen.scalar import Buffer, Dim, Scalar, as_dim, as_int, checked_op, load_op, symbol_op
 from symtensor_codegen.substitution import product
 
 from ..graph import Constant, Tensor
+from ..ops.loop_records import LOOP
 from .kernels import Builder, Group, group
+from .loops import lower_loop
 from .reductions import CHUNK
 from .sizes import SizeMessage, find_sizes, scalar_symbols
 from .units import Unit, Units, computed, is_leaf
@@ -60,33 +64,52 @@ class Plan:
 
 
 @dataclass(eq=False, slots=True)
-class _Work:
+class Work:
     """One kernel or library call, with what it reads and writes."""
 
-    step: Launch | Gemm
+    step: Launch | Gemm | Loop
     reads: set[Buffer]
     writes: list[Unit]
+    written: list[Buffer]
     body: tuple[Statement, ...] = ()
     can_fail: bool = False
     waits: tuple[Unit, ...] = ()
     copies: Buffer | None = None  # what the output must hold before the kernel runs
+    results: tuple[Tensor, ...] = ()  # of a loop
+    scratch: tuple[Buffer, ...] = ()  # memory that only this work uses
+    before: tuple[Step, ...] = ()
+    after: tuple[Step, ...] = ()
 
 
 def plan(name: str, inputs: Sequence[Tensor], cells: Sequence[Tensor], results: Sequence[Result]) -> Plan:
     """The program that computes ``results`` from input and shared variables."""
-    return _Planner(name, inputs, cells, results).run()
+    return Planner(name, inputs, cells, results).run()
 
 
-class _Planner:
+class Planner:
+    """Plans a program, or with ``step`` (the variable of the number of the step) the body of a loop.
+
+    ``known`` says the sizes of a body's variables in terms of those outside; ``kept`` are the cells whose memory an
+    update must not be written into.
+    """
+
     def __init__(
-        self, name: str, inputs: Sequence[Tensor], cells: Sequence[Tensor], results: Sequence[Result]
+        self,
+        name: str,
+        inputs: Sequence[Tensor],
+        cells: Sequence[Tensor],
+        results: Sequence[Result],
+        known: Mapping[Scalar, Scalar] | None = None,
+        step: Tensor | None = None,
+        kept: frozenset[int] = frozenset(),
     ) -> None:
         self.name = name
         self.results = results
+        self.kept = kept
         outputs = list(dict.fromkeys(r.node for r in results))
         order = computed(outputs)
-        self.sizes = find_sizes(order)
-        self.units = units = Units(outputs, order, self.sizes)
+        self.sizes = find_sizes(order, known)
+        self.units = units = Units(outputs, order, self.sizes, step)
         for node in (*inputs, *cells, *outputs):
             units.buffer(node)
         constants = [n for n in order if isinstance(n, Constant) and n in units.buffers]
@@ -95,13 +118,10 @@ class _Planner:
         self.targets = {r.node: units.leaves[cells[r.cell]] for r in results if r.cell is not None}
 
     def run(self) -> Plan:
-        units = self.units
-        works = [self._work(g, number) for number, g in enumerate(group(units))]
-        works = self._updates_last(works)
-        home = {unit: position for position, work in enumerate(works) for unit in work.writes}
-        owners, outputs, first, last = self._outputs(works, home)
-        steps = self._steps(works, owners, first, last)
-        leaf = units.leaves
+        """The program."""
+        owners, outputs, first, last = self.prepare()
+        steps = self._steps(owners, first, last)
+        leaf = self.units.leaves
         program = Program(
             self.name,
             tuple(leaf[n] for n in self.inputs),
@@ -110,14 +130,23 @@ class _Planner:
             tuple(steps),
             tuple(dict.fromkeys(self.messages)),
         )
-        return Plan(program, tuple(self.constants), units)
+        return Plan(program, tuple(self.constants), self.units)
+
+    def prepare(self) -> tuple[dict[Buffer, int], list[Output], list[Copy], list[Copy]]:
+        """Find the works, and where their results go."""
+        made = [self._work(g, number) for number, g in enumerate(group(self.units))]
+        self.works = self._updates_last(made)
+        home = {unit: position for position, work in enumerate(self.works) for unit in work.writes}
+        return self._outputs(self.works, home)
 
     # Kernels ----------------------------------------------------------------------------------------------------
 
-    def _work(self, made: Group, number: int) -> _Work:
+    def _work(self, made: Group, number: int) -> Work:
         first = made.units[0]
         if first.operands:
             return self._gemm(first)
+        if first.node.op is LOOP:
+            return lower_loop(first, self)
         body = Builder(made, self.units, self.targets).build()
         writes = [u for u in made.units if u.stored]
         nodes = scalars(body)
@@ -127,7 +156,7 @@ class _Planner:
         ))  # fmt: skip
         done = finish(_kernel_name(made, number), body, failures, _note(made), self.sizes.known)
         reads = {storage(n.param) for n in nodes if n.op is load_op}
-        work = _Work(self._launch(done, writes), reads, writes, body, bool(failures))
+        work = Work(self.launch(done), reads, writes, [u.buffer for u in writes], body, bool(failures))
         work.waits = tuple(w for u in made.units for w in u.waits)
         if first.node.op.overwrites and first.node.inputs[0] in self.units.buffers:
             source = storage(self.units.buffer(first.node.inputs[0]))
@@ -135,7 +164,8 @@ class _Planner:
             work.reads.add(source)
         return work
 
-    def _launch(self, done: Finished, writes: Sequence[Unit]) -> Launch:
+    def launch(self, done: Finished) -> Launch:
+        """The step that runs a finished kernel."""
         body = done.kernel.body
         total: Dim = done.extent
         loop = done.kernel.parallel_loop
@@ -155,7 +185,7 @@ class _Planner:
             done.kernel, done.buffers, done.parameters, done.extent, as_dim(grain), done.kernel.failures, total, traffic
         )
 
-    def _gemm(self, unit: Unit) -> _Work:
+    def _gemm(self, unit: Unit) -> Work:
         a, b = unit.operands
         dims = unit.dims
         batch: Dim = dims[0] if len(dims) == 3 else 1
@@ -167,17 +197,18 @@ class _Planner:
             largest = scalar.maximum(largest, as_int(size))
         message = SizeMessage(unit.node, unit.node.inputs, text=TOO_LARGE)
         self.sizes.guards.append(Guard(largest <= BLAS_LARGEST, message, (m, n, k)))
-        return _Work(Gemm(out, a, b, m, n, k, batch), {storage(a.buffer), storage(b.buffer)}, [unit])
+        reads = {storage(a.buffer), storage(b.buffer)}
+        return Work(Gemm(out, a, b, m, n, k, batch), reads, [unit], [unit.buffer])
 
-    def _updates_last(self, works: list[_Work]) -> list[_Work]:
+    def _updates_last(self, works: list[Work]) -> list[Work]:
         """Move kernels that only compute updates after everything else: in place is then possible more often."""
         updated = {r.node for r in self.results if r.cell is not None}
         read: set[Buffer] = set()
         for work in works:
-            read |= {b for b in work.reads if not any(b is u.buffer for u in work.writes)}
+            read |= {b for b in work.reads if not any(b is own for own in work.written)}
         waited = {u for work in works for u in work.waits}
 
-        def only_updates(work: _Work) -> bool:
+        def only_updates(work: Work) -> bool:
             return bool(work.writes) and all(
                 u.node in updated and u.buffer not in read and u not in waited for u in work.writes
             )
@@ -187,7 +218,7 @@ class _Planner:
     # Results ----------------------------------------------------------------------------------------------------
 
     def _outputs(
-        self, works: list[_Work], home: dict[Unit, int]
+        self, works: list[Work], home: dict[Unit, int]
     ) -> tuple[dict[Buffer, int], list[Output], list[Copy], list[Copy]]:
         """The memory of each result, and the copies made before and after everything else."""
         units = self.units
@@ -225,12 +256,14 @@ class _Planner:
         return owners, outputs, first, last
 
     def _fits(
-        self, unit: Unit, node: Tensor, cell: Buffer, variable: Tensor, works: list[_Work], home: dict[Unit, int]
+        self, unit: Unit, node: Tensor, cell: Buffer, variable: Tensor, works: list[Work], home: dict[Unit, int]
     ) -> bool:
         """Whether an update may be written into the memory of the shared variable it is for."""
         position = home[unit]
         work = works[position]
         if unit.node is not node or unit.value is None or work.can_fail:
+            return False
+        if variable in self.cells and self.cells.index(variable) in self.kept:
             return False
         if self.sizes.shape(variable) != unit.dims or unit.buffer in work.reads:
             return False
@@ -240,12 +273,19 @@ class _Planner:
             return False
         return _reads_before_store(work.body, unit, cell)
 
-    def _move(self, work: _Work, old: Buffer, new: Buffer) -> None:
+    def _move(self, work: Work, old: Buffer, new: Buffer) -> None:
         """Make a work use other memory for a buffer."""
         step = work.step
         if isinstance(step, Launch):
             buffers = tuple(new if storage(b) is old else b for b in step.buffers)
             work.step = replace(step, buffers=buffers)
+        elif isinstance(step, Loop):
+            rows = tuple(replace(r, source=new) if storage(r.source) is old else r for r in step.rows)
+            work.step = replace(step, rows=rows)
+            work.before = tuple(
+                replace(s, source=new) if isinstance(s, (Row, Copy)) and storage(s.source) is old else s
+                for s in work.before
+            )
         else:
             a, b = (replace(m, buffer=new) if storage(m.buffer) is old else m for m in (step.a, step.b))
             work.step = replace(step, a=a, b=b)
@@ -256,101 +296,74 @@ class _Planner:
 
     # Steps ------------------------------------------------------------------------------------------------------
 
-    def _steps(
-        self, works: list[_Work], owners: dict[Buffer, int], first: list[Copy], last: list[Copy]
-    ) -> list[Step]:
-        units = self.units
-        known = {d for leaf in units.leaves.values() for d in leaf.dims if isinstance(d, Scalar)}
-        pending = list(self.sizes.guards)
+    def _steps(self, owners: dict[Buffer, int], first: list[Copy], last: list[Copy]) -> list[Step]:
         steps: list[Step] = []
-        reads_of = {n: scalar.symbol(("value", n)) for n in units.values}
-
-        def learn(node: Tensor) -> None:
-            symbol = reads_of[node]
-            steps.append(Read(symbol, storage(units.buffer(node))))
-            known.add(symbol)
-
-        def guard() -> None:
-            for item in list(pending):
-                if all(s in known for s in scalar_symbols(item.condition)):
-                    pending.remove(item)
-                    self.messages.append(item.message)
-                    values = [v if _is_known(v, known) else self.sizes.of(v) for v in item.values]
-                    steps.append(Guard(item.condition, item.message, tuple(values)))
-
-        for node in units.values:
+        flow = _Flow(self, steps)
+        for node in self.units.values:
             if is_leaf(node):
-                learn(node)
-        guard()
-        placed: set[Buffer] = set()
-        temporaries = self._temporaries(works, owners)
-        fixed = [b for b in temporaries if self._is_known(b, known)]
-        steps.extend(self._reserve(fixed, temporaries))
-        placed.update(fixed)
-        for buffer, position in owners.items():
-            if self._is_known(self._output_buffer(buffer, position), known):
-                steps.append(AllocateOutput(self._output_buffer(buffer, position), position))
-                placed.add(buffer)
-        waiting = list(first)  # copies of inputs, made as soon as their sizes are known
+                flow.learn(node)
+        flow.guard()
+        temporaries = self.temporaries(owners)
+        fixed = [b for b in temporaries if flow.is_known(b)]
+        slots, slot_of = self.slots(fixed, temporaries)
+        steps.extend(_reserve(slots, slot_of))
+        flow.placed.update(fixed)
+        outputs = {base: self._output_buffer(base, position) for base, position in owners.items()}
 
-        def copy_inputs() -> None:
-            for copy in list(waiting):
-                if self._is_known(copy.target, known):
-                    waiting.remove(copy)
-                    if copy.target not in placed:
-                        steps.append(AllocateOutput(copy.target, owners[copy.target]))
-                        placed.add(copy.target)
-                    steps.append(copy)
+        def allocate(base: Buffer) -> None:
+            if base not in flow.placed:
+                flow.placed.add(base)
+                steps.append(AllocateOutput(outputs[base], owners[base]) if base in owners else Allocate(base))
 
-        copy_inputs()
-        for work in works:
-            for unit in work.writes:
-                base = unit.buffer
-                if base in owners and base not in placed:
-                    steps.append(AllocateOutput(self._output_buffer(base, owners[base]), owners[base]))
-                elif base in temporaries and base not in placed:
-                    steps.append(Allocate(base))
-                placed.add(base)
-            if work.copies is not None:
-                steps.append(Copy(work.writes[0].buffer, work.copies))
-            if isinstance(work.step, Launch):
-                self.messages.extend(work.step.messages)
-            steps.append(work.step)
-            for unit in work.writes:
-                if unit.node in reads_of and unit.buffer is units.buffer(unit.node):
-                    learn(unit.node)
-                    guard()
-                    copy_inputs()
-        for copy in last:
-            if copy.target in owners and copy.target not in placed:
-                steps.append(AllocateOutput(copy.target, owners[copy.target]))
-            steps.append(copy)
+        for base, buffer in outputs.items():
+            if flow.is_known(buffer):
+                allocate(base)
+        flow.run(first, last, {*owners, *temporaries}, allocate)
+        return steps
+
+    def steps_inside(
+        self, bound: set[Buffer], first: list[Copy], last: list[Copy], temporaries: Iterable[Buffer]
+    ) -> list[Step]:
+        """The steps of a loop's body, where the buffers in ``bound`` have their memory from outside."""
+        steps: list[Step] = []
+        flow = _Flow(self, steps)
+        flow.placed.update(bound)
+        for node in self.units.values:
+            if is_leaf(node):
+                flow.learn(node)
+        flow.guard()
+
+        def allocate(base: Buffer) -> None:
+            if base not in flow.placed:
+                flow.placed.add(base)
+                steps.append(Allocate(base))
+
+        flow.run(first, last, {*bound, *temporaries}, allocate)
         return steps
 
     def _output_buffer(self, base: Buffer, position: int) -> Buffer:
         buffer = self.units.buffer(self.results[position].node)
         return buffer if storage(buffer) is base else base
 
-    def _is_known(self, buffer: Buffer, known: set[Scalar]) -> bool:
-        return all(_is_known(d, known) for d in buffer.dims)
-
-    def _temporaries(self, works: list[_Work], owners: dict[Buffer, int]) -> dict[Buffer, tuple[int, int]]:
+    def temporaries(self, owners: Container[Buffer]) -> dict[Buffer, tuple[int, int]]:
         """Buffers that live inside one call, with the first and last work that touches them."""
-        written_in_place = {
-            storage(b) for w in works if isinstance(w.step, Launch) for b in w.step.buffers
-        } | {u.buffer for w in works if isinstance(w.step, Gemm) for u in w.writes}
         lives: dict[Buffer, tuple[int, int]] = {}
-        for position, work in enumerate(works):
-            for unit in work.writes:
-                if unit.buffer not in owners and unit.buffer in written_in_place:
-                    lives[unit.buffer] = (position, position)
+        for position, work in enumerate(self.works):
+            used = {storage(b) for b in work.step.buffers} if isinstance(work.step, Launch) else set(work.written)
+            for buffer in work.written:
+                if buffer not in owners and buffer in used:
+                    lives[buffer] = (position, position)
+            for buffer in work.scratch:
+                lives[buffer] = (position, position)
             for buffer in work.reads:
                 if buffer in lives:
                     lives[buffer] = (lives[buffer][0], position)
         return lives
 
-    def _reserve(self, fixed: list[Buffer], lives: dict[Buffer, tuple[int, int]]) -> list[Step]:
-        """Places in one block; memory is used again by buffers of the same size that live later."""
+    def slots(
+        self, fixed: list[Buffer], lives: Mapping[Buffer, tuple[int, int]]
+    ) -> tuple[list[Dim], dict[Buffer, int]]:
+        """Sizes of memory, and which of it each buffer has: one may follow another of its size that lived earlier."""
         free: dict[Dim, list[tuple[int, int]]] = {}  # size -> (last use, slot)
         slots: list[Dim] = []
         slot_of: dict[Buffer, int] = {}
@@ -367,19 +380,89 @@ class _Planner:
                 slot = found[1]
             reusable.append((end, slot))
             slot_of[buffer] = slot
-        offsets: list[Dim] = []
-        total: Dim = 0
-        for size in slots:
-            offsets.append(total)
-            rounded = (as_int(size) + (ALIGNMENT - 1)) // ALIGNMENT * ALIGNMENT
-            total = as_dim(as_int(total) + rounded)
-        if not slots:
-            return []
-        return [Reserve(total), *(Place(buffer, offsets[slot]) for buffer, slot in slot_of.items())]
+        return slots, slot_of
 
 
-def _is_known(size: Dim, known: set[Scalar]) -> bool:
-    return all(s in known for s in scalar_symbols(size))
+class _Flow:
+    """The steps of a program or body in the making: what is known and what has memory so far."""
+
+    def __init__(self, planner: Planner, steps: list[Step]) -> None:
+        self.planner, self.steps = planner, steps
+        self.reads_of = {n: scalar.symbol(("value", n)) for n in planner.units.values}
+        self.unknown = set(self.reads_of.values())
+        self.pending = list(planner.sizes.guards)
+        self.placed: set[Buffer] = set()
+
+    def knows(self, size: Dim) -> bool:
+        """Whether a size is known by now."""
+        return not any(s in self.unknown for s in scalar_symbols(size))
+
+    def is_known(self, buffer: Buffer) -> bool:
+        """Whether the sizes of a buffer are known by now."""
+        return all(self.knows(d) for d in buffer.dims)
+
+    def learn(self, node: Tensor) -> None:
+        """Read the value of a 0-d tensor that sizes depend on."""
+        symbol = self.reads_of[node]
+        self.steps.append(Read(symbol, storage(self.planner.units.buffer(node))))
+        self.unknown.discard(symbol)
+
+    def guard(self) -> None:
+        """Check what can be checked by now."""
+        planner = self.planner
+        for item in list(self.pending):
+            if self.knows(as_dim(item.condition)):
+                self.pending.remove(item)
+                planner.messages.append(item.message)
+                values = [v if self.knows(v) else planner.sizes.of(v) for v in item.values]
+                self.steps.append(Guard(item.condition, item.message, tuple(values)))
+
+    def run(
+        self, first: list[Copy], last: list[Copy], owned: set[Buffer], allocate: Callable[[Buffer], None]
+    ) -> None:
+        """Every work in order; ``allocate`` gives memory to those buffers of ``owned`` that have none."""
+        planner, steps, units = self.planner, self.steps, self.planner.units
+        waiting = list(first)  # copies of inputs, made as soon as their sizes are known
+
+        def copy_inputs() -> None:
+            for copy in list(waiting):
+                if self.is_known(copy.target):
+                    waiting.remove(copy)
+                    allocate(copy.target)
+                    steps.append(copy)
+
+        copy_inputs()
+        for work in planner.works:
+            for base in (*work.written, *work.scratch):
+                if base in owned:
+                    allocate(base)
+            if work.copies is not None:
+                steps.append(Copy(work.writes[0].buffer, work.copies))
+            if isinstance(work.step, Launch):
+                planner.messages.extend(work.step.messages)
+            steps.extend((*work.before, work.step, *work.after))
+            nodes = [u.node for u in work.writes if u.buffer is units.buffer(u.node)]
+            for node in (*nodes, *work.results):
+                if node in self.reads_of:
+                    self.learn(node)
+                    self.guard()
+                    copy_inputs()
+        for copy in last:
+            allocate(copy.target)
+            steps.append(copy)
+
+
+def _reserve(slots: Sequence[Dim], slot_of: Mapping[Buffer, int]) -> list[Step]:
+    """One block of memory with a place for every slot."""
+    offsets: list[Dim] = []
+    total: Dim = 0
+    for size in slots:
+        offsets.append(total)
+        rounded = (as_int(size) + (ALIGNMENT - 1)) // ALIGNMENT * ALIGNMENT
+        total = as_dim(as_int(total) + rounded)
+    if not slots:
+        return []
+    return [Reserve(total), *(Place(buffer, offsets[slot]) for buffer, slot in slot_of.items())]
 
 
 def _reads_before_store(body: tuple[Statement, ...], unit: Unit, cell: Buffer) -> bool:

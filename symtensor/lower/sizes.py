@@ -4,7 +4,7 @@ Two sizes of an elementwise operation that are different expressions must be equ
 guard makes them one size for everything that follows, so loops over either fuse.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from symtensor_codegen import dtypes, scalar, substitution
@@ -31,10 +31,10 @@ class SizeMessage:
 class Sizes:
     """Equalities between sizes, with the guards that make sure of them."""
 
-    def __init__(self) -> None:
-        self.known: dict[Scalar, Scalar] = {}
+    def __init__(self, known: Mapping[Scalar, Scalar] | None = None) -> None:
+        self.known: dict[Scalar, Scalar] = dict(known or {})
         self.guards: list[Guard] = []
-        self._memo: dict[Scalar, Scalar] = {}
+        self._memo: dict[Scalar, Scalar] = dict(self.known)
 
     def of(self, size: Dim) -> Dim:
         """The representative of a size."""
@@ -87,9 +87,9 @@ def scalar_symbols(value: Dim) -> list[Scalar]:
     return [node for node in topological([value], lambda n: n.args) if node.op is symbol_op]
 
 
-def find_sizes(order: Sequence[Tensor]) -> Sizes:
-    """Equalities and guards of every computed tensor, in order."""
-    sizes = Sizes()
+def find_sizes(order: Sequence[Tensor], known: Mapping[Scalar, Scalar] | None = None) -> Sizes:
+    """Equalities and guards of every computed tensor, in order; ``known`` replaces sizes from the start."""
+    sizes = Sizes(known)
     for node in order:
         if node.op.is_elementwise and len(node.inputs) > 1:
             _elementwise(node, sizes)

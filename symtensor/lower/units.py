@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from symtensor_codegen import scalar, substitution
+from symtensor_codegen import dtypes, scalar, substitution
 from symtensor_codegen.errors import BackendError, InternalError
 from symtensor_codegen.expr import topological
 from symtensor_codegen.finish import flat_offset, reshaped, storage
@@ -20,6 +20,7 @@ from symtensor_codegen.substitution import product
 
 from ..graph import Constant, Tensor
 from ..opdef import CONSTANT, INPUT, SHARED, Index, OpDef
+from ..ops.loop_records import LOOP
 from .reductions import CHUNK, Loops, Reductions
 from .sizes import Sizes, scalar_symbols
 
@@ -49,6 +50,7 @@ class Unit:
     nodes: list[Scalar] = field(default_factory=list)  # of ``value``, arguments first
     path: Index = ()  # the loops around the store, outermost first
     waits: list["Unit"] = field(default_factory=list)  # whose values the host must know before this one runs
+    results: list[Tensor] = field(default_factory=list)  # of a loop: what is taken out of it
     cost: int = 0
 
 
@@ -98,8 +100,12 @@ def value_symbols(size: Scalar) -> tuple[Tensor, ...]:
 class Units:
     """The units of a program, with the buffers and expressions of everything in between."""
 
-    def __init__(self, outputs: Sequence[Tensor], order: Sequence[Tensor], sizes: Sizes) -> None:
+    def __init__(
+        self, outputs: Sequence[Tensor], order: Sequence[Tensor], sizes: Sizes, step: Tensor | None = None
+    ) -> None:
+        """``step``: inside a loop, the variable of the number of the step; its value is known to the host."""
         self.sizes = sizes
+        self.step = step
         self.outputs = outputs
         self.order = order
         self.buffers: dict[Tensor, Buffer] = {}
@@ -157,6 +163,8 @@ class Units:
                     forced.add(base if self._view(operand, base) is not None else operand)
             elif node.op.alias:
                 forced.add(node.inputs[0])
+            elif node.op is LOOP:
+                forced.update(node.inputs[1:])
         return forced
 
     def buffer(self, node: Tensor) -> Buffer:
@@ -167,8 +175,9 @@ class Units:
             if node.op.alias:
                 found = reshaped(self.buffer(node.inputs[0]), dims)
             elif is_leaf(node):
-                found = self.leaves[node] = Buffer(self._name(node), node.element, node.dims)
-                if dims != node.dims:  # other names for equal sizes, so that loops over either fuse
+                inside = self.step is not None and not isinstance(node, Constant)
+                found = self.leaves[node] = Buffer(self._name(node), node.element, dims if inside else node.dims)
+                if not inside and dims != node.dims:  # other names for equal sizes, so that loops over either fuse
                     found = reshaped(found, dims)
             else:
                 found = Buffer(self._name(node), node.element, dims)
@@ -238,6 +247,11 @@ class Units:
                 if node.op.alias:
                     self.buffer(node)
                 continue
+            if node.op is LOOP or node in self.of:
+                weight[node] = depth[node] = inlined[node] = 0
+                if node.op is LOOP:
+                    self._add_loop(node)
+                continue
             sources = value_inputs(node)
             weight[node] = node.op.cost + sum([weight[i] for i in sources])
             depth[node] = 1 + max([depth[i] for i in sources], default=0)
@@ -300,6 +314,17 @@ class Units:
         self.by_buffer[unit.buffer] = unit
         self.list.append(unit)
 
+    def _add_loop(self, node: Tensor) -> None:
+        """A loop, and all that is taken out of it, as one unit."""
+        unit = Unit(node, (), Buffer("loop", dtypes.int64, ()), cost=CHUNK)
+        unit.results = [n for n in self.order if n.inputs and n.inputs[0] is node]
+        unit.reads = self._units_of([self.buffer(i) for i in node.inputs[1:]])
+        unit.waits = self._waits(unit)
+        for result in unit.results:
+            self.of[result] = self.by_buffer[self.buffer(result)] = unit
+        self.of[node] = unit
+        self.list.append(unit)
+
     def _set_value(self, unit: Unit, value: Scalar) -> None:
         unit.value = value
         unit.nodes = topological([value], lambda n: n.args)
@@ -309,7 +334,7 @@ class Units:
     def _waits(self, unit: Unit) -> list[Unit]:
         """The units whose values are sizes or positions of this one."""
         found: list[Tensor] = []
-        for size in unit.dims:
+        for size in (*unit.dims, *(unit.node.op.sizes(unit.node) if unit.node.op is LOOP else ())):  # type: ignore[misc]
             if isinstance(size, Scalar):
                 found.extend(value_symbols(size))
         for inner in unit.nodes:
@@ -318,6 +343,8 @@ class Units:
         for symbol in symbols(unit.statements):
             found.extend(value_symbols(symbol))
         for value in found:
+            if value is self.step:
+                continue
             if value not in self.values:
                 raise InternalError(f"{unit.node.op.name}: {value!r} is needed as a size, but no size mentions it")
         return list(dict.fromkeys(self.of[v] for v in found if v in self.of))
@@ -366,6 +393,8 @@ class Units:
     def _compute(self, node: Tensor, index: Index) -> Scalar:
         if isinstance(node, Constant) and node.data.size == 1:
             return scalar.const(node.data.item(), node.element)
+        if node is self.step:
+            return scalar.symbol(("value", node), dtypes.int64)
         if self._in_memory(node):
             return scalar.load(self.buffer(node), index)
         assert node.op.pull is not None
@@ -387,7 +416,7 @@ def can_inline(op: OpDef) -> bool:
     return op.is_elementwise or op.category in INLINED
 
 
-INLINED = frozenset(("shape", "shaping", "index", "indexing", "creation", "join"))
+INLINED = frozenset(("shape", "shaping", "index", "indexing", "creation", "join", "random"))
 
 
 def _is_one_value(node: Tensor) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from symtensor.graph import Tensor, ancestors, replace, variable
-from symtensor.opdef import CONSTANT, INPUT
+from symtensor.opdef import CONSTANT
 from symtensor.types import TensorType
 from symtensor_codegen import dtypes, scalar, substitution
 from symtensor_codegen.errors import ShapeError
@@ -24,7 +24,8 @@ class Body:
     ``index`` is the number of the step (int64, 0-d). ``carries`` are the state before the step, ``nexts`` after it.
     ``sequences`` are rows of the loop's sequence inputs, ``constants`` what is the same in every step. Where
     ``until`` (bool, 0-d) is true the loop ends after the step. With ``backwards`` the first step has the last rows,
-    and its results are the last rows. ``truncate``: gradients go back this many steps (-1: all).
+    and its results are the last rows. ``truncate``: gradients go back this many steps (-1: all). ``traced`` are the
+    values that are stored in every step, once the compiler has settled on them.
     """
 
     index: Tensor
@@ -36,6 +37,7 @@ class Body:
     backwards: bool = False
     truncate: int = -1
     name: str = ""
+    traced: tuple[Tensor, ...] = ()
 
     @property
     def variables(self) -> tuple[Tensor, ...]:
@@ -44,8 +46,9 @@ class Body:
 
     @property
     def outputs(self) -> tuple[Tensor, ...]:
-        """What every step must compute: the next state, and whether to stop."""
-        return (*self.nexts, self.until) if self.until is not None else self.nexts
+        """What every step must compute: the next state, whether to stop, and what is stored."""
+        stop = (self.until,) if self.until is not None else ()
+        return (*self.nexts, *stop, *self.traced)
 
     def __repr__(self) -> str:
         return self.name or "body"
@@ -55,7 +58,7 @@ class Body:
 
 
 _FIELDS = (
-    "index", "carries", "sequences", "constants", "nexts", "until", "backwards", "truncate", "name"
+    "index", "carries", "sequences", "constants", "nexts", "until", "backwards", "truncate", "name", "traced",
 )  # fmt: skip
 _BODIES: WeakValueDictionary[tuple[Any, ...], Body] = WeakValueDictionary()
 
@@ -162,8 +165,3 @@ def substitution_symbols(size: Scalar) -> list[Scalar]:
     from symtensor_codegen.expr import topological
 
     return [node for node in topological([size], lambda n: n.args) if node.op is symbol_op]
-
-
-def is_variable(node: Tensor) -> bool:
-    """Whether a node is an input variable (of a function or a body)."""
-    return node.op is INPUT

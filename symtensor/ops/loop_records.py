@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from symtensor.graph import Params, Tensor
+from symtensor.graph import Params, Tensor, ancestors
 from symtensor.opdef import Guard, Inferred, OpDef, describe, dim_of, where
 from symtensor_codegen import dtypes, scalar
 from symtensor_codegen.errors import DTypeError, InternalError, ShapeError
@@ -115,8 +115,9 @@ def _require_static(guards: list[Guard], variable: Tensor, dims: Sequence[Dim]) 
 class Steps:
     """What the reference interpreter keeps of a loop: the values in every step, and the last states."""
 
-    def __init__(self, environments: list[Any], finals: list[Any], backwards: bool) -> None:
-        self.environments, self.finals, self.backwards = environments, finals, backwards
+    def __init__(self, environments: list[Any], finals: list[Any], count: int, body: Body) -> None:
+        self.environments, self.finals, self.count = environments, finals, count
+        self.backwards, self.carries = body.backwards, body.carries
 
 
 def _run_loop(count: Any, *given: Any, body: Body) -> Steps:
@@ -138,13 +139,28 @@ def _run_loop(count: Any, *given: Any, body: Body) -> Steps:
         state = [environment.value(node) for node in body.nexts]
         if body.until is not None and bool(environment.value(body.until)):
             break
-    return Steps(environments, state, body.backwards)
+    return Steps(environments, state, total, body)
 
 
 def _gradient_of_loop(arrived: Any, node: Tensor, needed: Any) -> Any:
     from symtensor.loops.gradient import pull_back_loop
 
     return pull_back_loop(arrived, node, needed)
+
+
+def _sizes_of_loop(node: Tensor) -> Sequence[Dim]:
+    """The number of steps, and every size inside."""
+    body = body_of(node)
+    outside = outer_size(body, node.inputs)
+    found: dict[Dim, None] = {dim_of(parts_of(node).count): None}
+    for inner in ancestors(body.outputs):
+        for size in inner.dims:
+            if not isinstance(size, int):
+                try:
+                    found[outside(size)] = None
+                except ShapeError:  # known inside only
+                    continue
+    return list(found)
 
 
 LOOP: Final = OpDef(
@@ -154,6 +170,7 @@ LOOP: Final = OpDef(
     reference=_run_loop,
     gradient=_gradient_of_loop,  # type: ignore[arg-type]  # pull_back calls it for all results at once
     guards=_guards_of_loop,
+    sizes=_sizes_of_loop,
     category="control",
 )
 
@@ -206,6 +223,31 @@ FINAL: Final = OpDef(
     category="control",
 )
 
+
+
+def _infer_history(inputs: tuple[Tensor, ...], params: Params) -> Inferred:
+    given = parts_of(inputs[0])
+    initial = given.initial[params["carry"]]
+    return initial.element, (scalar.as_dim(scalar.as_int(dim_of(given.count)) + 1), *initial.dims)
+
+
+def _history(steps: Steps, carry: int) -> Any:
+    before = [environment.values[steps.carries[carry]] for environment in steps.environments]
+    rows = [*before, steps.finals[carry]]
+    result = np.zeros((steps.count + 1, *rows[0].shape), rows[0].dtype)
+    for step, row in enumerate(rows):
+        result[steps.count - step if steps.backwards else step] = row
+    return result
+
+
+HISTORY: Final = OpDef(
+    name="history",
+    doc="A loop's state before the first step and after every step (in the order of rows).",
+    infer=_infer_history,
+    reference=_history,
+    category="control",
+)
+
 STEPS_RUN: Final = OpDef(
     name="steps_run",
     doc="How many steps a loop ran.",
@@ -218,6 +260,11 @@ STEPS_RUN: Final = OpDef(
 def trace(loop: Tensor, node: Tensor) -> Tensor:
     """The values of ``node``, an expression inside a step of ``loop``, stacked over the steps."""
     return TRACE.make(loop, node=node)
+
+
+def history(loop: Tensor, carry: int) -> Tensor:
+    """State number ``carry`` of ``loop`` before the first and after every step: one row more than steps."""
+    return HISTORY.make(loop, carry=carry)
 
 
 def final(loop: Tensor, carry: int) -> Tensor:

@@ -1,0 +1,193 @@
+"""Loops: the body planned like a program of its own, with its states and rows in memory of the program around it.
+
+Inside the loop nothing is allocated: states alternate between two places or are updated in one, and what is stored
+in every step is computed where it belongs.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from symtensor_codegen import dtypes, scalar
+from symtensor_codegen.finish import storage
+from symtensor_codegen.program import Copy, Loop, Read, Row, Step
+from symtensor_codegen.scalar import Buffer, Dim, Scalar, as_dim, as_int
+
+from ..graph import ancestors
+from ..opdef import dim_of
+from ..ops.loop_body import Body, Parts
+from ..ops.loop_records import FINAL, HISTORY, STEPS_RUN, TRACE, body_of, parts_of
+from .registers import lower_to_registers
+from .sizes import scalar_symbols
+from .units import Unit
+
+if TYPE_CHECKING:
+    from .plan import Planner, Work
+
+
+def lower_loop(unit: Unit, outer: "Planner") -> "Work":
+    """The work of a loop: with its state in registers where that is small."""
+    return lower_to_registers(unit, outer) or _Lowering(unit, outer).work()
+
+
+class _Lowering:
+    def __init__(self, unit: Unit, outer: "Planner") -> None:
+        self.unit, self.outer = unit, outer
+        self.body: Body = body_of(unit.node)
+        self.given: Parts = parts_of(unit.node)
+        self.count = outer.sizes.of(dim_of(self.given.count))
+        self.index = scalar.symbol(("value", self.body.index), dtypes.int64)
+        self.items = {(n.op, n.params.get("carry", n.params.get("node"))): n for n in unit.results}
+        self.run_count: Buffer | None = None
+        self.scratch: list[Buffer] = []
+        self.rows: list[Row] = []
+        self.swaps: list[tuple[Buffer, ...]] = []
+        self.before: list[Step] = []
+        self.after: list[Step] = []
+
+    def work(self) -> "Work":
+        """The loop step, with what it reads, writes and needs."""
+        from .plan import Planner, Result, Work
+
+        body, outer = self.body, self.outer
+        results = [Result(node, k) for k, node in enumerate(body.nexts)]
+        results += [Result(node) for node in body.traced]
+        results += [Result(body.until)] if body.until is not None else []
+        inner = Planner(
+            body.name or "step", (*body.sequences, *body.constants), body.carries, results, self._sizes(), body.index,
+            frozenset(k for k in range(len(body.carries)) if (HISTORY, k) in self.items),
+        )  # fmt: skip
+        owners, outputs, first, last = inner.prepare()
+        self._share_guards(inner)
+        leaf = inner.units.leaves
+        for node, source in zip(body.sequences, self.given.sequences, strict=True):
+            self.rows.append(Row(leaf[node], outer.units.buffer(source), self._position()))
+        for node, source in zip(body.constants, self.given.constants, strict=True):
+            self.rows.append(Row(leaf[node], outer.units.buffer(source), 0))
+        for constant in inner.constants:
+            if constant not in outer.constants:
+                outer.constants.append(constant)
+            self.rows.append(Row(leaf[constant], outer.units.buffer(constant), 0))
+        for k in range(len(body.carries)):
+            self._carry(k, leaf[body.carries[k]], outputs[k].buffer, outputs[k].in_place)
+        shown = outputs[len(body.nexts) :]
+        for node, output in zip(body.traced, shown, strict=False):
+            target = outer.units.buffer(self.items[TRACE, node])
+            self.rows.append(Row(storage(output.buffer), target, self._position()))
+        until = storage(shown[-1].buffer) if body.until is not None else None
+        if until is not None:
+            self.scratch.append(until)
+        steps = self._inside(inner, owners, first, last)
+        outer.messages.extend(inner.messages)
+        loop = Loop(
+            self.index, self.count, tuple(self.rows), tuple(steps), tuple(self.swaps), until, self._executed()
+        )
+        reads = {storage(outer.units.buffer(i)) for i in self.unit.node.inputs[1:]}
+        written = [outer.units.buffer(n) for n in self.unit.results]
+        work = Work(loop, reads, [self.unit], written, (), True, tuple(self.unit.waits))
+        work.results = tuple(self.unit.results)
+        work.scratch, work.before, work.after = tuple(self.scratch), tuple(self.before), tuple(self.after)
+        return work
+
+    def _sizes(self) -> dict[Scalar, Scalar]:
+        """The sizes of the body's variables in terms of those outside."""
+        body, given, sizes = self.body, self.given, self.outer.sizes
+        known: dict[Scalar, Scalar] = {}
+        for inner, outside, skip in (
+            *((v, s, 1) for v, s in zip(body.sequences, given.sequences, strict=True)),
+            *((v, c, 0) for v, c in zip(body.carries, given.initial, strict=True)),
+            *((v, c, 0) for v, c in zip(body.constants, given.constants, strict=True)),
+        ):
+            for axis, size in enumerate(inner.dims):
+                if isinstance(size, Scalar):
+                    known[size] = as_int(sizes.of(outside.dims[axis + skip]))
+        for inner, outside in zip(body.constants, given.constants, strict=True):
+            if inner.ndim == 0 and inner.element.kind in "iub":
+                known[scalar.symbol(("value", inner), dtypes.int64)] = as_int(sizes.of(dim_of(outside)))
+        return known
+
+    def _share_guards(self, inner: "Planner") -> None:
+        """Move what can be checked before the loop out of it."""
+        own = {*ancestors(self.body.outputs), *self.body.variables}
+        kept = []
+        for guard in inner.sizes.guards:
+            tokens = [symbol.param[1] for symbol in scalar_symbols(guard.condition)]
+            (kept if any(t in own for t in tokens) else self.outer.sizes.guards).append(guard)
+        inner.sizes.guards[:] = kept
+
+    def _position(self) -> Dim:
+        """The row that the current step has."""
+        if self.body.backwards:
+            return as_dim(as_int(self.count) - 1 - self.index)
+        return self.index
+
+    def _carry(self, k: int, state: Buffer, after: Buffer, in_place: bool) -> None:
+        units = self.outer.units
+        initial = units.buffer(self.given.initial[k])
+        last = self.items.get((FINAL, k))
+        history = self.items.get((HISTORY, k))
+        if history is not None:
+            self._history(state, storage(after), units.buffer(history), initial)
+            if last is not None:
+                self._final_of_history(units.buffer(history), units.buffer(last))
+            return
+        if in_place and last is not None:  # the loop runs in the memory of the result
+            place = Row(state, units.buffer(last), 0)
+            self.before += [place, Copy(state, initial)]
+            return
+        self.scratch.append(state)
+        self.before.append(Copy(state, initial))
+        if not in_place:
+            self.scratch.append(storage(after))
+            self.swaps.append((state, storage(after)))
+        if last is not None:
+            self.after.append(Copy(units.buffer(last), state))
+
+    def _executed(self) -> Buffer | None:
+        """Where the number of steps run is kept, if anyone asks."""
+        item = self.items.get((STEPS_RUN, None))
+        if item is not None:
+            return self.outer.units.buffer(item)
+        if self.body.until is None or not any(op is FINAL and (HISTORY, k) in self.items for op, k in self.items):
+            return None
+        if self.run_count is None:
+            self.run_count = Buffer("steps_run", dtypes.int64, ())
+            self.scratch.append(self.run_count)
+        return self.run_count
+
+    def _history(self, state: Buffer, after: Buffer, rows: Buffer, initial: Buffer) -> None:
+        """A state whose values before and after every step are rows of one array."""
+        start: Dim = self.count if self.body.backwards else 0
+        begin = Buffer(f"{state.name}_first", state.dtype, state.dims)
+        self.before += [Row(begin, rows, start), Copy(begin, initial)]
+        position = as_int(self._position())
+        early, late = (position + 1, position) if self.body.backwards else (position, position + 1)
+        self.rows += [Row(state, rows, as_dim(early)), Row(after, rows, as_dim(late))]
+
+    def _final_of_history(self, rows: Buffer, last: Buffer) -> None:
+        end: Dim = 0 if self.body.backwards else self.count
+        if self.body.until is not None:
+            executed = self._executed()
+            assert executed is not None
+            run = scalar.symbol(("run", self.unit.node), dtypes.int64)
+            self.after.append(Read(run, executed))
+            end = as_dim(as_int(self.count) - run) if self.body.backwards else run
+        view = Buffer(f"{last.name}_last", last.dtype, last.dims)
+        self.after += [Row(view, rows, end), Copy(last, view)]
+
+    def _inside(
+        self, inner: "Planner", owners: Mapping[Buffer, int], first: list[Copy], last: list[Copy]
+    ) -> list[Step]:
+        """The steps of the body; memory that every step needs is taken once, outside."""
+        temporaries = inner.temporaries(owners)
+        own = {*ancestors(self.body.outputs), *self.body.variables}
+        fixed = [
+            b for b in temporaries
+            if not any(s.param[1] in own for d in b.dims for s in scalar_symbols(d))
+        ]  # fmt: skip
+        slots, slot_of = inner.slots(fixed, temporaries)
+        memory = [Buffer(f"memory_{k}", dtypes.uint8, (size,)) for k, size in enumerate(slots)]
+        self.scratch += memory
+        self.rows += [Row(buffer, memory[slot], 0) for buffer, slot in slot_of.items()]
+        bound = {*owners, *fixed}
+        rest = [b for b in temporaries if b not in bound]
+        return inner.steps_inside(bound, first, last, rest)

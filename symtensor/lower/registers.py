@@ -1,0 +1,301 @@
+"""Loops whose state is a few numbers: every element of every value in a step becomes a scalar of its own.
+
+The state stays in registers from the first step to the last; small matrices are multiplied without a loop. This is
+possible where all sizes inside are known and small, and every element is at a place that is known, too.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import product as places
+from math import prod
+from typing import TYPE_CHECKING
+
+from symtensor_codegen import dtypes, scalar
+from symtensor_codegen.expr import topological
+from symtensor_codegen.finish import finish, storage
+from symtensor_codegen.loops import Assign, Declare, For, Leave, Statement, Store
+from symtensor_codegen.program import Copy, Launch, Loop, Row, Step
+from symtensor_codegen.scalar import (
+    ARG_COMBINES,
+    COMBINES,
+    Buffer,
+    Dim,
+    Register,
+    Scalar,
+    as_dim,
+    as_int,
+    checked_op,
+    const_op,
+    load_op,
+    reduce_op,
+)
+from symtensor_codegen.substitution import rebuild, substitute
+
+from ..graph import Constant, Tensor, ancestors, constant
+from ..opdef import Index, dim_of
+from ..ops.loop_records import FINAL, HISTORY, STEPS_RUN, TRACE, body_of, parts_of
+from .units import Unit, value_inputs
+
+if TYPE_CHECKING:
+    from .plan import Planner, Work
+
+LARGEST = 4096  # scalar operations in a step
+WIDEST = 256  # elements of one value
+CHUNK = 1 << 16  # steps between two looks at whether the user wants to stop
+
+
+class _NotPossible(Exception):
+    """The loop does not fit into registers."""
+
+
+def lower_to_registers(unit: Unit, outer: "Planner") -> "Work | None":
+    """The work of a loop with its state in registers; None where that is not possible."""
+    made = _Lowering(unit, outer)
+    if not made.fits():
+        return None
+    try:
+        return made.work()
+    except _NotPossible:
+        return None
+
+
+class _Lowering:
+    def __init__(self, unit: Unit, outer: "Planner") -> None:
+        self.unit, self.outer = unit, outer
+        self.body, self.given = body_of(unit.node), parts_of(unit.node)
+        self.items = {(n.op, n.params.get("carry", n.params.get("node"))): n for n in unit.results}
+        self.order = ancestors(self.body.outputs)
+        self.shapes: dict[Tensor, tuple[int, ...]] = {}
+        self.elements: dict[Tensor, list[Scalar]] = {}
+        self.proxies: dict[Buffer, Tensor] = {}
+        self.buffer_of: dict[Tensor, Buffer] = {}
+        self.resolved: dict[Scalar, Scalar] = {}
+        self.count = outer.sizes.of(dim_of(self.given.count))
+        self.whole = isinstance(self.count, int) and self.count <= CHUNK
+        self.chunk = scalar.symbol(("chunk", unit.node), dtypes.int64)
+
+    def fits(self) -> bool:
+        """Whether all sizes are known and the step is small."""
+        total = 0
+        for node in (*self.body.variables, *self.order):
+            if any(size is None for size in node.type.shape):
+                return False
+            shape = tuple(size for size in node.type.shape if size is not None)
+            self.shapes[node] = shape
+            if prod(shape) > WIDEST and not isinstance(node, Constant):
+                return False
+            if node.inputs:
+                if node.op.pull is None:
+                    return False
+                inner = max([prod(self.shapes[i]) for i in node.inputs], default=1)
+                work = max(prod(shape), inner)
+                if node.op.library is not None:
+                    work = prod(shape) * self.shapes[node.inputs[0]][-1]
+                total += work * max(node.op.cost, 1)
+        return total <= LARGEST
+
+    # Elements ---------------------------------------------------------------------------------------------------
+
+    def _element(self, node: Tensor, index: Sequence[int]) -> Scalar:
+        flat = 0
+        for position, size in zip(index, self.shapes[node], strict=True):
+            if not -size <= position < size:
+                raise _NotPossible
+            flat = flat * size + position % size
+        return self.elements[node][flat]
+
+    def _proxy(self, node: Tensor) -> Buffer:
+        found = self.buffer_of.get(node)
+        if found is None:
+            found = self.buffer_of[node] = Buffer(node.op.name, node.element, self.shapes[node])
+            self.proxies[found] = node
+        return found
+
+    def _expand(self, node: Tensor) -> list[Scalar]:
+        inputs = value_inputs(node)
+        pull = node.op.pull
+        assert pull is not None
+
+        def at(position: int, index: Index) -> Scalar:
+            source = inputs[position]
+            if all(i.op is const_op for i in index):
+                return self._element(source, [int(i.param) for i in index])
+            return scalar.load(self._proxy(source), index)
+
+        return [
+            self._resolve(pull(node, at, tuple(as_int(i) for i in index)))
+            for index in places(*[range(size) for size in self.shapes[node]])
+        ]
+
+    def _resolve(self, value: Scalar) -> Scalar:
+        """``value`` with reductions written out, and elements in place of loads from values inside the step."""
+        memo = self.resolved
+        for node in topological([value], lambda n: () if n in memo or n.op is reduce_op else n.args):
+            if node in memo:
+                continue
+            if node.op is reduce_op:
+                memo[node] = self._reduced(node)
+            elif node.op is checked_op:
+                position, extent = (memo[a] for a in node.args)
+                if position.op is not const_op or extent.op is not const_op:
+                    raise _NotPossible
+                memo[node] = as_int(self._wrapped(int(position.param), int(extent.param)))
+            elif node.op is load_op and node.param in self.proxies:
+                index = [memo[a] for a in node.args]
+                if any(i.op is not const_op for i in index):
+                    raise _NotPossible
+                memo[node] = self._element(self.proxies[node.param], [int(i.param) for i in index])
+            else:
+                args = tuple(memo[a] for a in node.args)
+                memo[node] = node if args == node.args else rebuild(node, args)
+        return memo[value]
+
+    def _wrapped(self, position: int, extent: int) -> int:
+        if not -extent <= position < extent:
+            raise _NotPossible
+        return position % extent
+
+    def _reduced(self, node: Scalar) -> Scalar:
+        index, combine = node.param.index, node.param.combine
+        extent = index.param.extent
+        if not isinstance(extent, int) or (extent == 0 and combine in ARG_COMBINES):
+            raise _NotPossible
+        terms = [self._resolve(substitute(node.args[0], {index: as_int(k)})) for k in range(extent)]
+        if combine in ARG_COMBINES:
+            return _extreme(combine, terms)
+        if not terms:
+            return scalar.const(COMBINES[combine].neutral(node.dtype), node.dtype)
+        while len(terms) > 1:  # in pairs: the chain of dependent operations is short
+            terms = [
+                COMBINES[combine].step(terms[k], terms[k + 1]) if k + 1 < len(terms) else terms[k]
+                for k in range(0, len(terms), 2)
+            ]
+        return terms[0]
+
+    # The kernel -------------------------------------------------------------------------------------------------
+
+    def work(self) -> "Work":
+        """The steps that run the loop."""
+        from .plan import Work
+
+        body, units = self.body, self.outer.units
+        step = scalar.index("t", self._extent())
+        number = step if self.whole else self.chunk * CHUNK + step
+        row = as_int(self.count) - 1 - number if body.backwards else number
+        scope = frozenset((step,))
+        buffers, scratch, before, after = self._states()
+        registers: dict[Tensor, list[Register]] = {}
+        self.elements[body.index] = [number]
+        for k, carry in enumerate(body.carries):
+            name = carry.name or f"state_{k}"
+            registers[carry] = [Register(name, carry.element) for _ in self._places(carry)]
+            self.elements[carry] = [scalar.read(r, scope) for r in registers[carry]]
+        for variable, outer in zip(body.sequences, self.given.sequences, strict=True):
+            self.elements[variable] = [scalar.load(units.buffer(outer), (row, *i)) for i in self._places(variable)]
+        for variable, outer in zip(body.constants, self.given.constants, strict=True):
+            self.elements[variable] = [scalar.load(units.buffer(outer), i) for i in self._places(variable)]
+        for node in self.order:
+            if isinstance(node, Constant):
+                self.elements[node] = [scalar.const(v.item(), node.element) for v in node.data.reshape(-1)]
+            elif node.inputs:
+                self.elements[node] = self._expand(node)
+        made: list[Statement] = []
+        first: list[Statement] = []
+        last: list[Statement] = []
+        targets: list[Register] = []
+        values: list[Scalar] = []
+        for k, (carry, after_step) in enumerate(zip(body.carries, body.nexts, strict=True)):
+            rows = self.items.get((HISTORY, k))
+            for register, index, value in zip(
+                registers[carry], self._places(carry), self.elements[after_step], strict=True
+            ):
+                first.append(Declare(register, scalar.load(buffers[k], index)))
+                last.append(Store(buffers[k], index, scalar.read(register)))
+                targets.append(register)
+                values.append(value)
+                if rows is not None:
+                    late = row if body.backwards else row + 1
+                    made.append(Store(units.buffer(rows), (late, *index), value))
+        for node in body.traced:
+            target = units.buffer(self.items[TRACE, node])
+            for index, value in zip(self._places(node), self.elements[node], strict=True):
+                made.append(Store(target, (row, *index), value))
+        ending: list[Statement] = []
+        until = executed = None
+        if body.until is not None:
+            until = Buffer("stop", dtypes.bool_, ())
+            item = self.items.get((STEPS_RUN, None))
+            executed = units.buffer(item) if item is not None else None
+            stop, run = Register("stop", dtypes.bool_), Register("steps", dtypes.int64)
+            zero = scalar.const(0, dtypes.int64)
+            first += [Declare(stop, scalar.const(False, dtypes.bool_)), Declare(run, zero)]
+            targets += [stop, run]
+            values += [self.elements[body.until][0], number + 1]
+            ending = [Leave(scalar.read(stop, scope))]
+            last.append(Store(until, (), scalar.read(stop)))
+            scratch.append(until)
+            if executed is not None:
+                last.append(Store(executed, (), scalar.read(run)))
+        made += [Assign(tuple(targets), tuple(values))] if targets else []
+        statements = (*first, For(step, self._extent(), (*made, *ending)), *last)
+        done = finish(body.name or "loop", statements, (), body.name, self.outer.sizes.known)
+        launch = self.outer.launch(done)
+        run_step, before_loop = self._run(launch, until, executed)
+        reads = {storage(units.buffer(i)) for i in self.unit.node.inputs[1:]}
+        work = Work(run_step, reads, [self.unit], [units.buffer(n) for n in self.unit.results], (), True)
+        work.waits, work.results = tuple(self.unit.waits), tuple(self.unit.results)
+        work.scratch, work.before, work.after = tuple(scratch), (*before, *before_loop), tuple(after)
+        return work
+
+    def _places(self, node: Tensor) -> list[tuple[int, ...]]:
+        return list(places(*[range(size) for size in self.shapes[node]]))
+
+    def _extent(self) -> Dim:
+        if self.whole:
+            return self.count
+        return as_dim(scalar.minimum(as_int(self.count) - self.chunk * CHUNK, as_int(CHUNK)))
+
+    def _states(self) -> tuple[list[Buffer], list[Buffer], list[Step], list[Step]]:
+        """Where states are between two runs of the kernel, and what prepares and ends the loop."""
+        units = self.outer.units
+        buffers: list[Buffer] = []
+        scratch: list[Buffer] = []
+        before: list[Step] = []
+        for k, carry in enumerate(self.body.carries):
+            initial = units.buffer(self.given.initial[k])
+            last, rows = self.items.get((FINAL, k)), self.items.get((HISTORY, k))
+            if last is not None:
+                state = units.buffer(last)
+            else:
+                state = Buffer(carry.name or f"state_{k}", carry.element, self.shapes[carry])
+                scratch.append(state)
+            buffers.append(state)
+            before.append(Copy(state, initial))
+            if rows is not None:
+                begin = Buffer(f"{state.name}_first", state.dtype, state.dims)
+                start: Dim = self.count if self.body.backwards else 0
+                before += [Row(begin, units.buffer(rows), start), Copy(begin, initial)]
+        return buffers, scratch, before, []
+
+    def _run(self, launch: Launch, until: Buffer | None, executed: Buffer | None) -> tuple[Step, list[Step]]:
+        if self.whole and until is None:
+            return launch, []
+        before: list[Step] = []
+        if executed is not None:
+            zero = constant(0, "int64")
+            if zero not in self.outer.constants:
+                self.outer.constants.append(zero)
+            before.append(Copy(executed, self.outer.units.buffer(zero)))
+        chunks: Dim = 1 if self.whole else as_dim((as_int(self.count) + (CHUNK - 1)) // CHUNK)
+        return Loop(self.chunk, chunks, (), (launch,), (), until, None), before
+
+
+def _extreme(combine: str, terms: Sequence[Scalar]) -> Scalar:
+    """The position of the first extreme of some values (the first NaN wins)."""
+    better: Callable[[Scalar, Scalar], Scalar] = scalar.gt if combine == "argmax" else scalar.lt
+    best, place = terms[0], as_int(0)
+    for k, value in enumerate(terms[1:], 1):
+        takes = better(value, best)
+        if value.dtype.is_float:
+            takes = (takes | scalar.ne(value, value)) & scalar.eq(best, best)
+        best, place = scalar.select(takes, value, best), scalar.select(takes, as_int(k), place)
+    return place
