@@ -7,7 +7,7 @@ from symtensor_codegen.llvm.calling import CallSpec, arrays_of
 
 from .graph import Tensor, ancestors
 from .lower.sizes import SizeMessage
-from .opdef import IndexMessage, describe, where
+from .opdef import IndexMessage, ValueMessage, describe, where
 from .reference import Evaluation
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ def failure(
         return _size_failure(name, message, details)
     if isinstance(message, IndexMessage):
         return _index_failure(function, spec, message, details[0])
+    if isinstance(message, ValueMessage):
+        return ValueError(f"{name}: {_at(message.node)}{message.text}")
     return InternalError(f"{name}: failed with {message!r}, {details}")
 
 

@@ -54,6 +54,14 @@ class IndexMessage:
     index: Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class ValueMessage:
+    """Why an operation refuses a value that it met when it ran."""
+
+    node: Tensor
+    text: str
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class OpDef:
     """One operation on tensors.
@@ -337,6 +345,6 @@ def _as(value: TensorLike, element: DType) -> Tensor:
 __all__ = [
     "CONSTANT", "INPUT", "OPS", "SHARED", "At", "Domain", "Gradients", "Guard", "Index",
     "IndexMessage", "Inferred",
-    "OpDef", "aligned", "broadcast_dims", "describe", "dim_of", "elementwise", "op_named", "promoted",
+    "OpDef", "ValueMessage", "aligned", "broadcast_dims", "describe", "dim_of", "elementwise", "op_named", "promoted",
     "pull_elementwise", "where",
 ]  # fmt: skip

@@ -18,6 +18,8 @@ from . import (
     nnet,
     nnet_losses,
     printed,
+    random_counts,
+    random_draws,
     reduction,
     shaping,
 )
@@ -25,5 +27,5 @@ from . import (
 __all__ = [
     "barriers", "casting", "complex_numbers", "creation", "cumulative", "elementwise", "elementwise_bits",
     "elementwise_floats", "elementwise_math", "elementwise_smooth", "indexing", "joining", "linalg", "loop_records", "nnet",
-    "nnet_losses", "printed", "reduction", "shaping",
+    "nnet_losses", "printed", "random_counts", "random_draws", "reduction", "shaping",
 ]  # fmt: skip
