@@ -113,7 +113,62 @@ class Copy:
     source: Buffer
 
 
-Step = Guard | Reserve | Place | Allocate | AllocateOutput | Read | Launch | Gemm | Copy
+@dataclass(frozen=True, slots=True, eq=False)
+class Row:
+    """In a Loop: ``buffer`` is row number ``position`` of ``source``, bound anew at the beginning of every step.
+
+    A row is as many bytes as ``buffer`` has.
+    """
+
+    buffer: Buffer
+    source: Buffer
+    position: Dim
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Loop:
+    """Run ``steps`` at most ``count`` times; ``index`` counts them from 0 and is known in rows and steps.
+
+    After each step the buffers of every tuple of ``swaps`` exchange their memory: each takes that of the next, the
+    last that of the first. After the loop buffers mean the memory that they had then. The loop ends after a step
+    in which ``until``, a 0-d bool, is true. ``executed``, a 0-d int64, gets the number of steps that ran.
+
+    Steps may be any but Reserve, Place and AllocateOutput. Memory that a step allocates is given back at its end.
+    """
+
+    index: Scalar
+    count: Dim
+    rows: tuple[Row, ...]
+    steps: tuple["Step", ...]
+    swaps: tuple[tuple[Buffer, ...], ...] = ()
+    until: Buffer | None = None
+    executed: Buffer | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Branch:
+    """Run ``then`` where the one element of ``condition`` is not zero, else ``otherwise``.
+
+    Steps may be any but Reserve, Place and AllocateOutput. Memory that they allocate is given back at their end.
+    """
+
+    condition: Buffer
+    then: tuple["Step", ...]
+    otherwise: tuple["Step", ...]
+
+
+Step = Guard | Reserve | Place | Allocate | AllocateOutput | Read | Launch | Gemm | Copy | Loop | Branch
+
+
+def walk(steps: tuple[Step, ...]) -> Iterator[Step]:
+    """Every step, in the order of the text: loops and branches before what is in them."""
+    for step in steps:
+        yield step
+        if isinstance(step, Loop):
+            yield from walk(step.steps)
+        elif isinstance(step, Branch):
+            yield from walk(step.then)
+            yield from walk(step.otherwise)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -146,14 +201,14 @@ class Program:
 
     def kernels(self) -> Iterator[Kernel]:
         """The kernels launched, in order, with repetitions."""
-        for step in self.steps:
+        for step in walk(self.steps):
             if isinstance(step, Launch):
                 yield step.kernel
 
     @property
     def timed_steps(self) -> tuple[Launch | Gemm, ...]:
-        """The steps that a profile has a row for."""
-        return tuple(step for step in self.steps if isinstance(step, (Launch, Gemm)))
+        """The steps that a profile has a row for, those in loops and branches among them."""
+        return tuple(step for step in walk(self.steps) if isinstance(step, (Launch, Gemm)))
 
 
 COUNTERS = 4  # words a row of a program's counters

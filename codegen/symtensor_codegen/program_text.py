@@ -1,6 +1,25 @@
 """The textual form of host programs, for people."""
 
-from .program import Allocate, AllocateOutput, Copy, Gemm, Guard, Launch, Matrix, Place, Program, Read, Reserve, Step
+from collections.abc import Iterator
+
+from .errors import InternalError
+from .program import (
+    Allocate,
+    AllocateOutput,
+    Branch,
+    Copy,
+    Gemm,
+    Guard,
+    Launch,
+    Loop,
+    Matrix,
+    Place,
+    Program,
+    Read,
+    Reserve,
+    Step,
+    walk,
+)
 from .scalar import Dim, Scalar
 from .text import Names, scalar_text
 
@@ -12,9 +31,11 @@ def program_names(program: Program) -> Names:
         for axis, size in enumerate(buffer.dims):
             if isinstance(size, Scalar):
                 names.give(size, f"{buffer.name}.shape[{axis}]")
-    for step in program.steps:
+    for step in walk(program.steps):
         if isinstance(step, Read):
             names.give(step.symbol, f"value({step.buffer.name})")
+        elif isinstance(step, Loop):
+            names.of(step.index, "step")
     return names
 
 
@@ -34,7 +55,7 @@ class _Writer:
         for title, buffers in (("input", program.inputs), ("cell", program.cells)):
             for buffer in buffers:
                 lines.append(f"  {title} {buffer.name}: {buffer.dtype}[{self.list(buffer.dims)}]")
-        lines += [f"  {self.step(step)}" for step in program.steps]
+        lines += self.block(program.steps, "  ")
         for output in program.outputs:
             where = "return" if output.cell is None else f"cell {output.cell}"
             lines.append(f"  {where} <- {output.buffer.name}" + (" (in place)" if output.in_place else ""))
@@ -50,7 +71,32 @@ class _Writer:
         strides = f"{self.size(matrix.row_stride)}, {self.size(matrix.column_stride)}"
         return f"{matrix.buffer.name}[{self.size(matrix.offset)}; {strides}]"
 
+    def block(self, steps: tuple[Step, ...], margin: str) -> Iterator[str]:
+        inside = margin + "  "
+        for step in steps:
+            match step:
+                case Loop():
+                    until = "" if step.until is None else f", until {step.until.name}"
+                    executed = "" if step.executed is None else f", number of steps to {step.executed.name}"
+                    yield f"{margin}for {self.size(step.index)} < {self.size(step.count)}{until}{executed}:"
+                    for row in step.rows:
+                        dims = self.list(row.buffer.dims)
+                        where = f"{row.source.name}, row {self.size(row.position)}"
+                        yield f"{inside}{row.buffer.name}: {row.buffer.dtype}[{dims}] is {where}"
+                    yield from self.block(step.steps, inside)
+                    for buffers in step.swaps:
+                        names = [b.name for b in buffers]
+                        yield f"{inside}swap {', '.join(names)} = {', '.join([*names[1:], names[0]])}"
+                case Branch(condition=condition, then=then, otherwise=otherwise):
+                    yield f"{margin}if {condition.name}:"
+                    yield from self.block(then, inside)
+                    yield f"{margin}else:"
+                    yield from self.block(otherwise, inside)
+                case _:
+                    yield margin + self.step(step)
+
     def step(self, step: Step) -> str:
+        """A step that has no steps in it."""
         match step:
             case Guard(condition=condition):
                 return f"guard {self.size(condition)}"
@@ -73,3 +119,5 @@ class _Writer:
                 return f"{self.matrix(out)} = {self.matrix(a)} @ {self.matrix(b)}  # {sizes}{times}"
             case Copy(target=target, source=source):
                 return f"copy {source.name} to {target.name}"
+            case _:
+                raise InternalError(f"{step!r} has no text")

@@ -16,11 +16,11 @@ from symtensor_codegen.llvm.calling import runtime_symbols
 from symtensor_codegen.llvm.emit_program import emit_program
 from symtensor_codegen.llvm.target import fingerprint, host
 from symtensor_codegen.loops import Kernel
-from symtensor_codegen.program import Launch, Program
+from symtensor_codegen.program import Launch, Loop, Program, walk
 from symtensor_codegen.program_text import program_names, program_text
 from symtensor_codegen.text import kernel_text
 
-EMITTER_VERSION = "2"  # part of every key: change it when the same kernel text is to become other code
+EMITTER_VERSION = "3"  # part of every key: change it when the same kernel text is to become other code
 
 
 @dataclass(slots=True)
@@ -75,7 +75,7 @@ def compile_program(program: Program) -> CompiledProgram:
     if code is None:
         from symtensor_codegen.llvm.jit import compile_ir
 
-        code = compile_ir(text, quick=True)
+        code = compile_ir(text, quick=not any(isinstance(step, Loop) for step in program.steps))
         cache.put(key, code)
     library = _load(code, _addresses(externals, symbols), "program")
     times = {"kernels": (middle - start) * 1e3, "program": (perf_counter() - middle) * 1e3}
@@ -154,7 +154,7 @@ def source(program: Program, language: str) -> str:
     from symtensor_codegen.llvm.jit import assembly
     from symtensor_codegen.llvm.schedule import vectorise
 
-    symbols = {step.kernel: step.kernel.name for step in program.steps if isinstance(step, Launch)}
+    symbols = {step.kernel: step.kernel.name for step in walk(program.steps) if isinstance(step, Launch)}
     texts = [emit_kernel(vectorise(kernel, host()), host(), symbol) for kernel, symbol in symbols.items()]
     if language == "asm":
         return "\n\n".join(assembly(text) for text in texts)

@@ -65,7 +65,8 @@ def runtime_symbols() -> dict[str, int]:
     """Addresses of the functions that programs may call, by name.
 
     `ptr st_output(ptr call, i64 k)`, `ptr st_alloc(ptr call, i64 bytes)`, `i1 st_interrupted(ptr call)`,
-    `void st_release_gil(ptr call)`, `i64 st_parallel_for(ptr kernel, ptr args, i64 extent, i64 grain)`.
+    `void st_release_gil(ptr call)`, `void st_mark(ptr call, ptr mark)`, `void st_give_back(ptr call, ptr mark)` (what
+    was allocated after a mark of two words), `i64 st_parallel_for(ptr kernel, ptr args, i64 extent, i64 grain)`.
     """
     runtime = native.runtime()
     if runtime is None:

@@ -90,6 +90,14 @@ def _release_gil(number: int) -> None:
     """Nothing to do: ctypes calls programs without the GIL."""
 
 
+def _mark(number: int, mark: int) -> None:
+    ctypes.c_int64.from_address(mark).value = len(_calls[number].scratch)
+
+
+def _give_back(number: int, mark: int) -> None:
+    del _calls[number].scratch[ctypes.c_int64.from_address(mark).value :]
+
+
 def _guarded(function: Callable[..., Any], result: Any) -> Callable[..., Any]:
     """`function` as a callback: what a signal handler raises in it is kept for the call to raise."""
 
@@ -115,6 +123,8 @@ def _callbacks() -> dict[str, Any]:
         "st_alloc": ctypes.CFUNCTYPE(pointer, size, word)(_guarded(_alloc, None)),
         "st_parallel_for": ctypes.CFUNCTYPE(word, size, size, word, word)(_parallel_for),
         "st_interrupted": ctypes.CFUNCTYPE(ctypes.c_bool, size)(_guarded(_interrupted, True)),
+        "st_mark": ctypes.CFUNCTYPE(None, size, size)(_guarded(_mark, None)),
+        "st_give_back": ctypes.CFUNCTYPE(None, size, size)(_guarded(_give_back, None)),
         "st_release_gil": ctypes.CFUNCTYPE(None, size)(_release_gil),
     }
 

@@ -31,7 +31,9 @@ _PYTHON_SYMBOLS = (
 _C_SYMBOLS = ("malloc", "free", "memset", "memcpy")
 _POSIX_SYMBOLS = ("mmap", "munmap", "sched_yield")
 _WINDOWS_SYMBOLS = ("VirtualAlloc", "VirtualFree", "SwitchToThread")
-_PROGRAM_SYMBOLS = ("st_output", "st_alloc", "st_parallel_for", "st_interrupted", "st_release_gil")
+_PROGRAM_SYMBOLS = (
+    "st_output", "st_alloc", "st_parallel_for", "st_interrupted", "st_release_gil", "st_mark", "st_give_back",
+)  # fmt: skip
 _INTERNAL_SYMBOLS = (
     "st_entry", "st_handler", "st_update_owner", "st_update_lock", "st_block",
     "st_block_free", "st_memory_cached", "st_memory_limit", "st_memory_release", "st_memory_forked",

@@ -139,6 +139,44 @@ done:
   ret void
 }
 
+; Notes the state of the scratch memory in two words at `mark`.
+define void @st_mark(ptr %call, ptr %mark) nounwind {
+entry:
+  %scratch.at = getelementptr i64, ptr %call, i64 $CALL_SCRATCH
+  %used = load i64, ptr %scratch.at
+  store i64 %used, ptr %mark
+  %blocks.at = getelementptr ptr, ptr %call, i64 $CALL_BLOCKS
+  %blocks = load ptr, ptr %blocks.at
+  %mark.blocks.at = getelementptr ptr, ptr %mark, i64 1
+  store ptr %blocks, ptr %mark.blocks.at
+  ret void
+}
+
+; Gives back the scratch memory that was allocated after a mark.
+define void @st_give_back(ptr %call, ptr %mark) nounwind {
+entry:
+  %used = load i64, ptr %mark
+  %scratch.at = getelementptr i64, ptr %call, i64 $CALL_SCRATCH
+  store i64 %used, ptr %scratch.at
+  %mark.blocks.at = getelementptr ptr, ptr %mark, i64 1
+  %last = load ptr, ptr %mark.blocks.at
+  %blocks.at = getelementptr ptr, ptr %call, i64 $CALL_BLOCKS
+  %first = load ptr, ptr %blocks.at
+  br label %head
+head:
+  %block = phi ptr [ %first, %entry ], [ %link, %one ]
+  %end = icmp eq ptr %block, %last
+  br i1 %end, label %done, label %one
+one:
+  %link.at = getelementptr i8, ptr %block, i64 $BLOCK_LINK_BYTES
+  %link = load ptr, ptr %link.at
+  call void @st_block_free(ptr %block)
+  br label %head
+done:
+  store ptr %last, ptr %blocks.at
+  ret void
+}
+
 ; Lets other Python threads run from here to the end of the call, when that is safe for shared variables.
 define void @st_release_gil(ptr %call) nounwind {
 entry:
@@ -148,8 +186,24 @@ entry:
   %releasable.at = getelementptr i64, ptr %call, i64 $CALL_RELEASABLE
   %releasable = load i64, ptr %releasable.at
   %allowed = icmp ne i64 %releasable, 0
-  %go = and i1 %held, %allowed
-  br i1 %go, label %release, label %done
+  br i1 %held, label %may, label %done
+may:
+  br i1 %allowed, label %release, label %lock
+lock:
+  ; A call with updates. The GIL has been held since it read the shared variables, so nobody has changed them:
+  ; with the update lock others may run. When this thread has the lock for a call around this one, they may not.
+  %owner = load i64, ptr @st_update_owner
+  %owned = icmp ne i64 %owner, 0
+  br i1 %owned, label %done, label %take
+take:
+  %me = call i64 @PyThread_get_thread_ident()
+  store i64 %me, ptr @st_update_owner
+  %update.lock = load ptr, ptr @st_update_lock
+  %taken = call i32 @PyThread_acquire_lock(ptr %update.lock, i32 1)
+  %locked.at = getelementptr i64, ptr %call, i64 $CALL_LOCKED
+  store i64 1, ptr %locked.at
+  store i64 1, ptr %releasable.at
+  br label %release
 release:
   %saved = call ptr @PyEval_SaveThread()
   store ptr %saved, ptr %thread.at

@@ -135,6 +135,9 @@ start:
   %releasable.word = zext i1 %releasable to i64
   %releasable.at = getelementptr i64, ptr %call, i64 $CALL_RELEASABLE
   store i64 %releasable.word, ptr %releasable.at
+  %locked.word = zext i1 %locked to i64
+  %locked.at = getelementptr i64, ptr %call, i64 $CALL_LOCKED
+  store i64 %locked.word, ptr %locked.at
   br label %prepare.head
 prepare.head:
   %p = phi i64 [ 0, %start ], [ %p.next, %prepare.done ]
@@ -241,7 +244,10 @@ failed:
 cleanup:
   %outcome = phi ptr [ %result, %commit ], [ %result, %swap.head ], [ null, %failed ]
   %status.final = phi i64 [ 0, %commit ], [ 0, %swap.head ], [ %status, %failed ]
-  br i1 %locked, label %unlock, label %drop
+  ; The program may have taken the lock (st_release_gil).
+  %locked.now = load i64, ptr %locked.at
+  %locked.finally = icmp ne i64 %locked.now, 0
+  br i1 %locked.finally, label %unlock, label %drop
 unlock:
   %my.lock = load ptr, ptr @st_update_lock
   call void @PyThread_release_lock(ptr %my.lock)

@@ -48,7 +48,7 @@ OUTPUT_WORDS = 8
 
 CALL = _layout(
     "CALL_DESCRIPTOR", "CALL_FRAME", "CALL_THREAD", "CALL_REQUESTED", "CALL_BLOCKS", "CALL_SCRATCH",
-    "CALL_CLOCK", "CALL_RESULTS", "CALL_RELEASABLE",
+    "CALL_CLOCK", "CALL_RESULTS", "CALL_RELEASABLE", "CALL_LOCKED",
 )  # fmt: skip
 """A call in progress. CALL_THREAD is the saved thread state while the GIL is released, else null."""
 CALL_BYTES = 128

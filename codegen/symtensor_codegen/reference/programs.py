@@ -13,15 +13,20 @@ from symtensor_codegen.loops import Kernel
 from symtensor_codegen.program import (
     Allocate,
     AllocateOutput,
+    Branch,
     Copy,
     Gemm,
     Guard,
     Launch,
+    Loop,
     Matrix,
     Place,
     Program,
     Read,
     Reserve,
+    Row,
+    Step,
+    walk,
 )
 from symtensor_codegen.scalar import Buffer, Dim, Scalar
 from symtensor_codegen.substitution import product
@@ -74,15 +79,58 @@ class _Run:
         return int(found.param)
 
     def results(self) -> list[Array]:
-        for step in self.program.steps:
-            self.step(step)
+        self.block(self.program.steps)
         found = []
         for output in self.program.outputs:
             shape = tuple(self.size(d) for d in output.buffer.dims)
             found.append(self.memory[storage(output.buffer)].reshape(shape))
         return found
 
-    def step(self, step: object) -> None:
+    def block(self, steps: Sequence[Step]) -> None:
+        for step in steps:
+            self.step(step)
+
+    def nested(self, steps: tuple[Step, ...]) -> None:
+        """Steps in a loop or branch: what they allocate and read is gone afterwards."""
+        for step in walk(steps):
+            if isinstance(step, (Reserve, Place, AllocateOutput)):
+                raise InternalError(f"{self.program.name}: {type(step).__name__} in a loop or branch")
+        known = dict(self.known)
+        self.block(steps)
+        self.known = known
+        for step in steps:
+            if isinstance(step, Allocate):
+                del self.memory[storage(step.buffer)]
+
+    def loop(self, loop: Loop) -> None:
+        number, known, count = 0, self.known, self.size(loop.count)
+        while number < count:
+            self.known = {**known, loop.index: scalar.as_int(number)}
+            for row in loop.rows:
+                self.memory[storage(row.buffer)] = self.row(row)
+            self.nested(loop.steps)
+            number += 1
+            ended = loop.until is not None and bool(self.memory[storage(loop.until)][0])
+            for buffers in loop.swaps:
+                memory = [self.memory[storage(b)] for b in buffers]
+                self.memory.update(zip(map(storage, buffers), [*memory[1:], memory[0]], strict=True))
+            if ended:
+                break
+        self.known = known
+        for row in loop.rows:
+            self.memory.pop(storage(row.buffer), None)
+        if loop.executed is not None:
+            self.memory[storage(loop.executed)][0] = number
+
+    def row(self, row: Row) -> Array:
+        """The memory of a row."""
+        size = self.size(product((*row.buffer.dims, row.buffer.dtype.itemsize)))
+        whole, position = self.memory[storage(row.source)].view(np.uint8), self.size(row.position)
+        if not 0 <= position * size <= len(whole) - size:
+            raise InternalError(f"{self.program.name}: {row.source.name} has no row number {position}")
+        return whole[position * size : (position + 1) * size].view(row.buffer.dtype.numpy)
+
+    def step(self, step: Step) -> None:
         match step:
             case Guard(condition=condition, message=message, values=values):
                 if not self.size(condition):
@@ -95,9 +143,9 @@ class _Run:
                 array.view(np.uint8).fill(0xA5)  # whatever is read before it is written shows
                 self.memory[storage(buffer)] = array
             case Read(symbol=symbol, buffer=buffer):
-                self.known[symbol] = scalar.as_int(int(self.memory[buffer][0]))
+                self.known[symbol] = scalar.as_int(int(self.memory[storage(buffer)][0]))
             case Copy(target=target, source=source):
-                self.memory[target][:] = self.memory[source]
+                self.memory[storage(target)][:] = self.memory[storage(source)]
             case Launch(kernel=kernel, buffers=buffers, parameters=parameters, messages=messages):
                 status = self.run(kernel, [self.arrays(b, f) for b, f in zip(buffers, kernel.buffers, strict=True)],
                                   [self.size(p) for p in parameters])  # fmt: skip
@@ -105,11 +153,13 @@ class _Run:
                     raise ProgramFailure(messages[status - 1])
             case Gemm():
                 self.gemm(step)
-            case _:
-                raise InternalError(f"{step!r} is no step")
+            case Loop():
+                self.loop(step)
+            case Branch(condition=condition, then=then, otherwise=otherwise):
+                self.nested(then if self.memory[storage(condition)][0] else otherwise)
 
     def arrays(self, actual: Buffer, formal: Buffer) -> Array:
-        array = self.memory[actual]
+        array = self.memory[storage(actual)]
         return array if formal.dtype is actual.dtype else array.view(formal.dtype.numpy)
 
     def gemm(self, step: Gemm) -> None:
