@@ -310,8 +310,8 @@ def _permutation_loops(node: Tensor, at: At, out: Buffer) -> tuple[Statement, ..
     def make(index: Index) -> tuple[Statement, ...]:
         i = scalar.index("e", length)
         offset = flat(node.dims, (*index, i))
-        words = [scalar.philox64(first, second, stream, word(extra), position, offset) for extra in (0, 1)]
-        place = scalar.cast(bounded(*words, scalar.cast(i + 1, dtypes.uint64)), dtypes.int64)
+        x, y = (scalar.philox64(first, second, stream, word(extra), position, offset) for extra in (0, 1))
+        place = scalar.cast(bounded(x, y, scalar.cast(i + 1, dtypes.uint64)), dtypes.int64)
         moved = Store(out, (*index, i), scalar.load(out, (*index, place)))
         return (For(i, length, (moved, Store(out, (*index, place), i))),)
 
