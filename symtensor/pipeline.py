@@ -10,6 +10,7 @@ from symtensor_codegen.program import with_counters
 
 from .collecting import no_collection
 from .graph import Tensor
+from .loops.branches import has_branches, settle_branches
 from .loops.passes import has_loops, settle
 from .lower.plan import Plan, Result, plan
 
@@ -39,6 +40,8 @@ GRAPH_PASSES = (
     Pass("specialise", "cheaper operations for special operands; last, so that no rule has to know them",
          _rules("specialise")),
 )
+# Before them, where there are any: each branch and loop in its final form, its bodies rewritten by the same passes.
+STRUCTURE = (("branches", has_branches, settle_branches), ("loops", has_loops, settle))
 FAST_MATH = Pass("fast_math", "rules that are not exact in IEEE arithmetic; with config.fast_math", _rules("fast_math"))
 QUICK_PASSES = GRAPH_PASSES[:1]  # mode fast_compile
 
@@ -69,12 +72,13 @@ def rewritten(outputs: Sequence[Tensor], passes: Sequence[Pass]) -> list[Stage]:
 
     current = list(outputs)
     stages = [Stage("graph", tuple(current), 0.0)]
-    if has_loops(current):
-        start = perf_counter()
-        done = settle(current, lambda inner: list(rewritten(inner, passes)[-1].outputs))
-        verify(current, done, "loops")
-        current = done
-        stages.append(Stage("loops", tuple(current), (perf_counter() - start) * 1e3))
+    for name, present, settled in STRUCTURE:
+        if present(current):
+            start = perf_counter()
+            done = settled(current, lambda inner: list(rewritten(inner, passes)[-1].outputs))
+            verify(current, done, name)
+            current = done
+            stages.append(Stage(name, tuple(current), (perf_counter() - start) * 1e3))
     for step in passes:
         start = perf_counter()
         changed = rewrite(current, step.rules())

@@ -51,10 +51,26 @@ class Evaluation:
     def value(self, wanted: Tensor) -> Array:
         """The value of one tensor."""
         known = self.values
-        for node in topological([wanted], lambda node: () if node in known else node.inputs):
+        stack = [wanted]
+        while stack:
+            node = stack[-1]
+            missing = [] if node in known else [i for i in self._needed(node) if i not in known]
+            if missing:
+                stack.extend(reversed(missing))
+                continue
+            stack.pop()
             if node not in known:
                 known[node] = self._compute(node)
         return known[wanted]
+
+    def _needed(self, node: Tensor) -> Sequence[Tensor]:
+        """The inputs to compute a node from: of a lazy branch the condition, then only the value it chooses."""
+        if node.op.name != "ifelse":
+            return node.inputs
+        condition = node.inputs[0]
+        if condition not in self.values:
+            return (condition,)
+        return (condition, node.inputs[1 if self.values[condition] else 2])
 
     def size(self, dim: Dim) -> int | None:
         """A symbolic size as a number; None where it depends on a variable without a value."""
@@ -93,6 +109,8 @@ class Evaluation:
             return np.asarray(node.get_value(borrow=True))  # type: ignore[attr-defined]
         if not node.inputs and op.reference is None:
             raise MissingValueError(f"{describe(node)} has no value")
+        if op.name == "ifelse":
+            return self.values[node.inputs[1 if self.values[node.inputs[0]] else 2]]
         if op.name == "trace":
             from .ops.loop_records import traced
 

@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 
 from symtensor.graph import Tensor, ancestors, constant, replace, variable
 from symtensor.opdef import CONSTANT, OPS
-from symtensor.ops.loop_body import Body, capture, index_variable, make_body, row_variable
+from symtensor.ops.loop_body import capture, index_variable, make_body, outer_size
 from symtensor.ops.loop_records import FINAL, LOOP, TRACE, body_of, final, parts_of, steps_run, trace
 from symtensor.pullback import has_gradient, pull_back
+from symtensor.rewrite.sizes import size_tensor
 from symtensor.types import TensorType
 
 RECOMPUTED = 4  # elementwise operations of at most this cost are done again rather than stored
-MOVES = frozenset(("dimshuffle", "reshape", "broadcast_to", "cast", "subtensor", "dim", "shape"))
+MOVES = frozenset(("dimshuffle", "reshape", "broadcast_to", "cast", "subtensor"))
 
 
 def pull_back_loop(arrived: Mapping[Tensor, Tensor], node: Tensor, needed: set[Tensor]) -> list[Tensor | None]:
@@ -99,6 +100,10 @@ class _Reverse:
             if node in body.constants:
                 stand_in[node] = kept = variable(node.type, node.name)
                 constants.append((kept, given.constants[body.constants.index(node)]))
+            elif node.op.name == "dim":
+                kept = variable(node.type, "size")
+                stand_in[node] = kept
+                constants.append((kept, self._size(node)))
             elif node is body.index:
                 last = variable(node.type, "last_step")
                 constants.append((last, OPS["sub"](self._total(), constant(1, "int64"))))
@@ -130,6 +135,11 @@ class _Reverse:
         initial += [_zeros_like(given.constants[k]) for k, _ in sums]
         loop = LOOP.make(self.count, *initial, *[s for _, s in sequences], *[c for _, c in constants], body=made)
         return loop, inner
+
+    def _size(self, node: Tensor) -> Tensor:
+        """A size inside the forward loop, outside of it."""
+        size = outer_size(self.body, self.node.inputs)(node.inputs[0].dims[node.params["axis"]])
+        return constant(size, "int64") if isinstance(size, int) else size_tensor(size)
 
     def _total(self) -> Tensor:
         return steps_run(self.node) if self.body.until is not None else self.given.count
@@ -212,7 +222,7 @@ def _saved(outputs: Sequence[Tensor], forward: frozenset[Tensor], free: frozense
     chosen: dict[Tensor, None] = {}
     for node in dict.fromkeys(frontier):
         cut = starts[node]
-        new = [n for n in cut if n not in chosen and n not in free and n not in forward]
+        new = [n for n in cut if n not in chosen and not _is_free(n, forward, free)]
         for start in [node] if len(new) > 1 else cut:
             chosen[start] = None
     return [node for node in order if node in chosen]
@@ -226,14 +236,18 @@ def _starts(
     free: frozenset[Tensor],
 ) -> frozenset[Tensor]:
     """The values from which ``node`` is cheap to compute: itself, or those of its inputs."""
-    if node in forward or node in free:
+    if node in forward or node in free or node.op.name == "dim":
         return frozenset((node,))
     cheap = node.op.name in MOVES or (node.op.is_elementwise and node.op.cost <= RECOMPUTED)
     if not cheap:
         return frozenset((node,))
     united: frozenset[Tensor] = frozenset().union(*[starts[i] for i in node.inputs if i in depends])
-    own = [n for n in united if n not in free and n not in forward]
+    own = [n for n in united if not _is_free(n, forward, free)]
     return united if len(own) <= 1 else frozenset((node,))
+
+
+def _is_free(node: Tensor, forward: frozenset[Tensor], free: frozenset[Tensor]) -> bool:
+    return node in forward or node in free or node.op.name == "dim"
 
 
 def _like(x: Tensor) -> Tensor:
@@ -244,6 +258,3 @@ def _zeros_like(x: Tensor) -> Tensor:
     from symtensor.ops.creation import zeros_like
 
     return zeros_like(x)
-
-
-__all__ = ["Body", "pull_back_loop", "row_variable"]

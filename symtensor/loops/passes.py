@@ -6,8 +6,9 @@ it has to store.
 
 from collections.abc import Callable, Sequence
 
-from symtensor.graph import Tensor, ancestors, inherit, no_recording, rebuild
+from symtensor.graph import Constant, Tensor, ancestors, inherit, no_recording, rebuild, replace
 from symtensor.opdef import CONSTANT
+from symtensor.ops.indexing_records import SUBTENSOR
 from symtensor.ops.loop_body import Body, make_body
 from symtensor.ops.loop_records import (
     FINAL,
@@ -15,6 +16,7 @@ from symtensor.ops.loop_records import (
     LOOP,
     TRACE,
     body_of,
+    final,
     history,
     parts_of,
     steps_run,
@@ -31,6 +33,7 @@ def has_loops(outputs: Sequence[Tensor]) -> bool:
 
 def settle(outputs: Sequence[Tensor], rewriting: Rewriting) -> list[Tensor]:
     """The outputs with every loop in its final form; ``rewriting`` is applied to the bodies."""
+    outputs = only_last(outputs)
     order = ancestors(outputs)
     taken: dict[Tensor, list[Tensor]] = {}
     for node in order:
@@ -45,6 +48,37 @@ def settle(outputs: Sequence[Tensor], rewriting: Rewriting) -> list[Tensor]:
                 inputs = tuple([memo[i] for i in node.inputs])
                 memo[node] = node if inputs == node.inputs else rebuild(node, inputs)
     return [memo[output] for output in outputs]
+
+
+def only_last(outputs: Sequence[Tensor]) -> list[Tensor]:
+    """The outputs with the last row of a state's values replaced by the last state: then no other row is stored.
+
+    (For a loop without steps this is the initial state, where the row would be an error.)
+    """
+    found: dict[Tensor, Tensor] = {}
+    with no_recording():
+        for node in ancestors(outputs):
+            if node.op is SUBTENSOR and node.inputs[0].op is TRACE and _is_last(node):
+                rows = node.inputs[0]
+                loop, inner = rows.inputs[0], rows.params["node"]
+                body = body_of(loop)
+                if inner in body.nexts and not body.backwards:
+                    found[node] = final(loop, body.nexts.index(inner))
+    return replace(outputs, found) if found else list(outputs)
+
+
+def _is_last(node: Tensor) -> bool:
+    items = node.params["items"]
+    if len(items) != 1 or items[0][0] != "index":
+        return False
+    place = items[0][1]
+    if isinstance(place, tuple):
+        given = node.inputs[1 + place[1]]
+        if not isinstance(given, Constant):
+            return False
+        place = int(given.data)
+    rows = node.inputs[0].type.shape[0]
+    return place == -1 or (rows is not None and place == rows - 1)
 
 
 def _settled(

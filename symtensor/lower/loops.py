@@ -17,7 +17,7 @@ from ..opdef import dim_of
 from ..ops.loop_body import Body, Parts
 from ..ops.loop_records import FINAL, HISTORY, STEPS_RUN, TRACE, body_of, parts_of
 from .registers import lower_to_registers
-from .sizes import scalar_symbols
+from .sizes import Sizes, scalar_symbols
 from .units import Unit
 
 if TYPE_CHECKING:
@@ -27,6 +27,44 @@ if TYPE_CHECKING:
 def lower_loop(unit: Unit, outer: "Planner") -> "Work":
     """The work of a loop: with its state in registers where that is small."""
     return lower_to_registers(unit, outer) or _Lowering(unit, outer).work()
+
+
+def sizes_inside(body: Body, given: Parts, sizes: Sizes) -> dict[Scalar, Scalar]:
+    """The sizes of a body's variables in terms of those outside."""
+    known: dict[Scalar, Scalar] = {}
+    for inner, outside, skip in (
+        *((v, s, 1) for v, s in zip(body.sequences, given.sequences, strict=True)),
+        *((v, c, 0) for v, c in zip(body.carries, given.initial, strict=True)),
+        *((v, c, 0) for v, c in zip(body.constants, given.constants, strict=True)),
+    ):
+        for axis, size in enumerate(inner.dims):
+            if isinstance(size, Scalar):
+                known[size] = as_int(sizes.of(outside.dims[axis + skip]))
+    for inner, outside in zip(body.constants, given.constants, strict=True):
+        if inner.ndim == 0 and inner.element.kind in "iub":
+            known[scalar.symbol(("value", inner), dtypes.int64)] = as_int(sizes.of(dim_of(outside)))
+    return known
+
+
+def share_guards(body: Body, inner: "Planner", outer: "Planner") -> None:
+    """Move the guards of a body that can be checked before it out of it."""
+    own = {*ancestors(body.outputs), *body.variables}
+    kept = []
+    for guard in inner.sizes.guards:
+        tokens = [symbol.param[1] for symbol in scalar_symbols(guard.condition)]
+        (kept if any(t in own for t in tokens) else outer.sizes.guards).append(guard)
+    inner.sizes.guards[:] = kept
+
+
+def constant_rows(body: Body, given: Parts, inner: "Planner", outer: "Planner") -> list[Row]:
+    """Where the body finds what is the same in every step."""
+    leaf, units = inner.units.leaves, outer.units
+    rows = [Row(leaf[n], units.buffer(s), 0) for n, s in zip(body.constants, given.constants, strict=True)]
+    for constant in inner.constants:
+        if constant not in outer.constants:
+            outer.constants.append(constant)
+        rows.append(Row(leaf[constant], units.buffer(constant), 0))
+    return rows
 
 
 class _Lowering:
@@ -53,20 +91,16 @@ class _Lowering:
         results += [Result(node) for node in body.traced]
         results += [Result(body.until)] if body.until is not None else []
         inner = Planner(
-            body.name or "step", (*body.sequences, *body.constants), body.carries, results, self._sizes(), body.index,
+            body.name or "step", (*body.sequences, *body.constants), body.carries, results,
+            sizes_inside(body, self.given, outer.sizes), body.index,
             frozenset(k for k in range(len(body.carries)) if (HISTORY, k) in self.items),
         )  # fmt: skip
         owners, outputs, first, last = inner.prepare()
-        self._share_guards(inner)
+        share_guards(body, inner, outer)
         leaf = inner.units.leaves
         for node, source in zip(body.sequences, self.given.sequences, strict=True):
             self.rows.append(Row(leaf[node], outer.units.buffer(source), self._position()))
-        for node, source in zip(body.constants, self.given.constants, strict=True):
-            self.rows.append(Row(leaf[node], outer.units.buffer(source), 0))
-        for constant in inner.constants:
-            if constant not in outer.constants:
-                outer.constants.append(constant)
-            self.rows.append(Row(leaf[constant], outer.units.buffer(constant), 0))
+        self.rows += constant_rows(body, self.given, inner, outer)
         for k in range(len(body.carries)):
             self._carry(k, leaf[body.carries[k]], outputs[k].buffer, outputs[k].in_place)
         shown = outputs[len(body.nexts) :]
@@ -87,32 +121,6 @@ class _Lowering:
         work.results = tuple(self.unit.results)
         work.scratch, work.before, work.after = tuple(self.scratch), tuple(self.before), tuple(self.after)
         return work
-
-    def _sizes(self) -> dict[Scalar, Scalar]:
-        """The sizes of the body's variables in terms of those outside."""
-        body, given, sizes = self.body, self.given, self.outer.sizes
-        known: dict[Scalar, Scalar] = {}
-        for inner, outside, skip in (
-            *((v, s, 1) for v, s in zip(body.sequences, given.sequences, strict=True)),
-            *((v, c, 0) for v, c in zip(body.carries, given.initial, strict=True)),
-            *((v, c, 0) for v, c in zip(body.constants, given.constants, strict=True)),
-        ):
-            for axis, size in enumerate(inner.dims):
-                if isinstance(size, Scalar):
-                    known[size] = as_int(sizes.of(outside.dims[axis + skip]))
-        for inner, outside in zip(body.constants, given.constants, strict=True):
-            if inner.ndim == 0 and inner.element.kind in "iub":
-                known[scalar.symbol(("value", inner), dtypes.int64)] = as_int(sizes.of(dim_of(outside)))
-        return known
-
-    def _share_guards(self, inner: "Planner") -> None:
-        """Move what can be checked before the loop out of it."""
-        own = {*ancestors(self.body.outputs), *self.body.variables}
-        kept = []
-        for guard in inner.sizes.guards:
-            tokens = [symbol.param[1] for symbol in scalar_symbols(guard.condition)]
-            (kept if any(t in own for t in tokens) else self.outer.sizes.guards).append(guard)
-        inner.sizes.guards[:] = kept
 
     def _position(self) -> Dim:
         """The row that the current step has."""

@@ -7,6 +7,7 @@ after it reads the old value; otherwise it gets new memory, and the variable is 
 
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from symtensor_codegen import scalar
 from symtensor_codegen.expr import topological
@@ -15,6 +16,7 @@ from symtensor_codegen.loops import Check, For, Statement, Store, scalars, state
 from symtensor_codegen.program import (
     Allocate,
     AllocateOutput,
+    Branch,
     Copy,
     Gemm,
     Guard,
@@ -33,7 +35,9 @@ from symtensor_codegen.scalar import Buffer, Dim, Scalar, as_dim, as_int, checke
 from symtensor_codegen.substitution import product
 
 from ..graph import Constant, Tensor
+from ..ops.branch_records import BRANCH
 from ..ops.loop_records import LOOP
+from .branches import lower_branch
 from .kernels import Builder, Group, group
 from .loops import lower_loop
 from .reductions import CHUNK
@@ -44,6 +48,9 @@ GRAIN = 1 << 15  # innermost iterations worth waking a thread for
 ALIGNMENT = 64
 BLAS_LARGEST = 2**31 - 1  # it counts in 32 bits
 TOO_LARGE = "a product of {0} x {2} by {2} x {1} is too large: BLAS takes at most 2147483647 rows and columns"
+
+
+S = TypeVar("S", bound=Step)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,7 +74,7 @@ class Plan:
 class Work:
     """One kernel or library call, with what it reads and writes."""
 
-    step: Launch | Gemm | Loop
+    step: Launch | Gemm | Loop | Branch
     reads: set[Buffer]
     writes: list[Unit]
     written: list[Buffer]
@@ -147,6 +154,8 @@ class Planner:
             return self._gemm(first)
         if first.node.op is LOOP:
             return lower_loop(first, self)
+        if first.node.op is BRANCH:
+            return lower_branch(first, self)
         body = Builder(made, self.units, self.targets).build()
         writes = [u for u in made.units if u.stored]
         nodes = scalars(body)
@@ -275,20 +284,8 @@ class Planner:
 
     def _move(self, work: Work, old: Buffer, new: Buffer) -> None:
         """Make a work use other memory for a buffer."""
-        step = work.step
-        if isinstance(step, Launch):
-            buffers = tuple(new if storage(b) is old else b for b in step.buffers)
-            work.step = replace(step, buffers=buffers)
-        elif isinstance(step, Loop):
-            rows = tuple(replace(r, source=new) if storage(r.source) is old else r for r in step.rows)
-            work.step = replace(step, rows=rows)
-            work.before = tuple(
-                replace(s, source=new) if isinstance(s, (Row, Copy)) and storage(s.source) is old else s
-                for s in work.before
-            )
-        else:
-            a, b = (replace(m, buffer=new) if storage(m.buffer) is old else m for m in (step.a, step.b))
-            work.step = replace(step, a=a, b=b)
+        work.step = _moved(work.step, old, new)
+        work.before = tuple(_moved(step, old, new) for step in work.before)
         if old in work.reads:
             work.reads = work.reads - {old} | {new}
         if work.copies is old:
@@ -381,6 +378,28 @@ class Planner:
             reusable.append((end, slot))
             slot_of[buffer] = slot
         return slots, slot_of
+
+
+def _moved(step: S, old: Buffer, new: Buffer) -> S:
+    """A step with other memory for a buffer."""
+    if isinstance(step, Launch):
+        return replace(step, buffers=tuple(new if storage(b) is old else b for b in step.buffers))
+    if isinstance(step, Gemm):
+        a, b = (replace(m, buffer=new) if storage(m.buffer) is old else m for m in (step.a, step.b))
+        return replace(step, a=a, b=b)
+    if isinstance(step, (Row, Copy)) and storage(step.source) is old:
+        return replace(step, source=new)
+    if isinstance(step, Loop):
+        return replace(step, rows=tuple(_moved(r, old, new) for r in step.rows), steps=_all_moved(step.steps, old, new))
+    if isinstance(step, Branch):
+        condition = new if storage(step.condition) is old else step.condition
+        then, otherwise = (_all_moved(steps, old, new) for steps in (step.then, step.otherwise))
+        return replace(step, condition=condition, then=then, otherwise=otherwise)
+    return step
+
+
+def _all_moved(steps: tuple[Step, ...], old: Buffer, new: Buffer) -> tuple[Step, ...]:
+    return tuple(_moved(step, old, new) for step in steps)
 
 
 class _Flow:

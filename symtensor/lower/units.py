@@ -20,6 +20,7 @@ from symtensor_codegen.substitution import product
 
 from ..graph import Constant, Tensor
 from ..opdef import CONSTANT, INPUT, SHARED, Index, OpDef
+from ..ops.branch_records import BRANCH
 from ..ops.loop_records import LOOP
 from .reductions import CHUNK, Loops, Reductions
 from .sizes import Sizes, scalar_symbols
@@ -52,6 +53,11 @@ class Unit:
     waits: list["Unit"] = field(default_factory=list)  # whose values the host must know before this one runs
     results: list[Tensor] = field(default_factory=list)  # of a loop: what is taken out of it
     cost: int = 0
+
+
+def has_bodies(node: Tensor) -> bool:
+    """Whether a node is a loop or a branch."""
+    return node.op is LOOP or node.op is BRANCH
 
 
 def is_leaf(node: Tensor) -> bool:
@@ -165,6 +171,8 @@ class Units:
                 forced.add(node.inputs[0])
             elif node.op is LOOP:
                 forced.update(node.inputs[1:])
+            elif node.op is BRANCH:
+                forced.update(node.inputs)
         return forced
 
     def buffer(self, node: Tensor) -> Buffer:
@@ -247,10 +255,10 @@ class Units:
                 if node.op.alias:
                     self.buffer(node)
                 continue
-            if node.op is LOOP or node in self.of:
+            if has_bodies(node) or node in self.of:
                 weight[node] = depth[node] = inlined[node] = 0
-                if node.op is LOOP:
-                    self._add_loop(node)
+                if has_bodies(node):
+                    self._add_whole(node)
                 continue
             sources = value_inputs(node)
             weight[node] = node.op.cost + sum([weight[i] for i in sources])
@@ -314,11 +322,11 @@ class Units:
         self.by_buffer[unit.buffer] = unit
         self.list.append(unit)
 
-    def _add_loop(self, node: Tensor) -> None:
-        """A loop, and all that is taken out of it, as one unit."""
-        unit = Unit(node, (), Buffer("loop", dtypes.int64, ()), cost=CHUNK)
+    def _add_whole(self, node: Tensor) -> None:
+        """A loop or branch, and all that is taken out of it, as one unit."""
+        unit = Unit(node, (), Buffer(node.op.name, dtypes.int64, ()), cost=CHUNK)
         unit.results = [n for n in self.order if n.inputs and n.inputs[0] is node]
-        unit.reads = self._units_of([self.buffer(i) for i in node.inputs[1:]])
+        unit.reads = self._units_of([self.buffer(i) for i in node.inputs[node.op is LOOP :]])
         unit.waits = self._waits(unit)
         for result in unit.results:
             self.of[result] = self.by_buffer[self.buffer(result)] = unit
@@ -334,7 +342,7 @@ class Units:
     def _waits(self, unit: Unit) -> list[Unit]:
         """The units whose values are sizes or positions of this one."""
         found: list[Tensor] = []
-        for size in (*unit.dims, *(unit.node.op.sizes(unit.node) if unit.node.op is LOOP else ())):  # type: ignore[misc]
+        for size in (*unit.dims, *(unit.node.op.sizes(unit.node) if has_bodies(unit.node) else ())):  # type: ignore[misc]
             if isinstance(size, Scalar):
                 found.extend(value_symbols(size))
         for inner in unit.nodes:

@@ -2,6 +2,7 @@
 
 from . import (
     barriers,
+    branch_records,
     casting,
     complex_numbers,
     creation,
@@ -25,7 +26,7 @@ from . import (
 )
 
 __all__ = [
-    "barriers", "casting", "complex_numbers", "creation", "cumulative", "elementwise", "elementwise_bits",
+    "barriers", "branch_records", "casting", "complex_numbers", "creation", "cumulative", "elementwise", "elementwise_bits",
     "elementwise_floats", "elementwise_math", "elementwise_smooth", "indexing", "joining", "linalg", "loop_records", "nnet",
     "nnet_losses", "printed", "random_counts", "random_draws", "reduction", "shaping",
 ]  # fmt: skip
