@@ -224,6 +224,16 @@ def _read_pull(node: Tensor, at: At, index: Index) -> Scalar:
     return at(0, source(node, at, index, 1))
 
 
+def _bounds(node: Tensor, arrays: int) -> list[Dim]:
+    """Bounds of the slices: where a part begins and ends, which the size of the result need not say."""
+    found = [b for item in node.params["items"] if item[0] == "slice" for b in item[1:] if isinstance(b, tuple)]
+    return [dim_of(node.inputs[arrays + b[1]]) for b in found]
+
+
+def _read_sizes(node: Tensor) -> list[Dim]:
+    return _bounds(node, 1)
+
+
 ALL: Item = ("slice", None, None, 1)
 
 
@@ -269,6 +279,7 @@ SUBTENSOR = OpDef(
     gradient=_read_gradient,
     pull=_read_pull,
     guards=_read_guards,
+    sizes=_read_sizes,
     category="indexing",
     cases=_read_cases(_basic_keys),
 )
@@ -280,6 +291,7 @@ ADVANCED_SUBTENSOR = OpDef(
     gradient=_read_gradient,
     pull=_read_pull,
     guards=_read_guards,
+    sizes=_read_sizes,
     category="indexing",
     cost=4,
     cases=_read_cases(_advanced_keys),
@@ -315,11 +327,7 @@ def _write_guards(node: Tensor) -> list[Guard]:
 
 
 def _write_sizes(node: Tensor) -> list[Dim]:
-    """Bounds of the slices: where a part begins and ends, though the result does not have its size."""
-    bounds = [
-        b for item in node.params["items"] if item[0] == "slice" for b in item[1:] if isinstance(b, tuple)
-    ]
-    return [dim_of(node.inputs[2 + b[1]]) for b in bounds]
+    return _bounds(node, 2)
 
 
 def _part_of(node: Tensor, g: Tensor) -> Tensor:

@@ -31,15 +31,19 @@ EXACT = MOVES | frozenset((
     "cumsum", "dim", "dot", "eq", "ge", "gt", "imag", "inc_at", "inc_part", "input", "le", "lt", "make_vector", "max",
     "maximum", "min", "minimum", "mul", "neg", "neq", "real", "relu", "shared", "sign", "sqr", "sub", "sum", "switch",
 ))  # fmt: skip
+# Logarithms of a sum that is at least 1, which is rounded: near 0 their error is that of the sum.
+OF_SUMS = frozenset(("log_softmax", "logsumexp"))
 
 
 def is_short(array: Array) -> bool:
-    """Whether all elements are binary fractions so short that sums and products of a few stay exact."""
+    """Whether all elements are NaN, infinite, or binary fractions so short that a few add exactly."""
     if array.dtype.kind not in "fc":
         return True
     parts = [array.real, array.imag] if array.dtype.kind == "c" else [array]
     grain, bound = (8.0, 16.0) if array.dtype == np.float16 else (256.0, 512.0)
-    return all(bool((np.isfinite(p) & (np.abs(p) < bound) & (p * grain == np.rint(p * grain))).all()) for p in parts)
+    with np.errstate(all="ignore"):
+        short = [~np.isfinite(p) | ((np.abs(p) < bound) & (p * grain == np.rint(p * grain))) for p in parts]
+    return all(bool(each.all()) for each in short)
 
 
 class Exact(Evaluation):
@@ -69,7 +73,10 @@ class Disturbed(Evaluation):
         kept = {i: self.values[i] for i in node.inputs}
         self.values.update({i: self._moved(array) for i, array in kept.items()})
         try:
-            return self._moved(super()._compute(node))
+            result = super()._compute(node)
+            if node.op.name in OF_SUMS:
+                result = (result + (1 + self._moved(np.ones_like(result)) - 2)).astype(result.dtype)
+            return self._moved(result)
         finally:
             self.values.update(kept)
 

@@ -1,5 +1,6 @@
 """Random programs: compiled results against the reference evaluator, node by node in NumPy."""
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -40,3 +41,17 @@ def test_compiled(instructions, picks, row, mode) -> None:
 @given(INSTRUCTIONS, PICKS, ROW)
 def test_lowered_and_interpreted(instructions, picks, row) -> None:
     interpreted(instructions, picks, row, False)
+
+
+@pytest.mark.slow
+@MANY
+@given(INSTRUCTIONS, PICKS, ROW, st.sampled_from(["fast_run", "fast_compile"]), st.booleans())
+def test_compiled_many(instructions, picks, row, mode, special) -> None:
+    compiled(instructions, picks, row, special, mode)
+
+
+@pytest.mark.slow
+@MANY
+@given(INSTRUCTIONS, PICKS, ROW, st.booleans())
+def test_lowered_and_interpreted_many(instructions, picks, row, special) -> None:
+    interpreted(instructions, picks, row, special)

@@ -163,6 +163,18 @@ def test_sizes_that_are_counted(mode: str) -> None:
 
 
 @MODES
+def test_slices_that_are_empty_whatever_their_bounds(mode: str) -> None:
+    """Their size is 0, which mentions no bound; where they begin is computed all the same."""
+    x, s = T.dmatrix("x"), shared(0.0)
+    best = x.argmax()
+    outputs = [T.floor(x[best:best]), T.set_subtensor(x[best:best:-2, 1:], 0.0), x[best : best + 1]]
+    check([x], outputs, [np.arange(6.0).reshape(3, 2) - 5], mode)
+    run = function([x], updates={s: x[:, best:best].sum() + T.exp(x[best:best]).size}, mode=mode)
+    run(np.ones((2, 3)))
+    assert s.get_value() == 0.0
+
+
+@MODES
 @pytest.mark.parametrize("dtype", ["complex128", "complex64"])
 def test_complex_updates(mode: str, dtype: str) -> None:
     """A complex number is stored in two steps, and the second must not see the first."""
