@@ -73,7 +73,7 @@ def function(
         given_inputs = [i.of(cut[i.variable]) if i.variable in cut else i for i in given_inputs]
     if no_default_updates is not True:
         kept = () if no_default_updates is False else no_default_updates
-        defaults = _default_updates(everything, targets, kept)
+        defaults = _default_updates(everything, targets, kept, {**replacements, **cut})
         targets += [key for key, _ in defaults]
         everything += [value for _, value in defaults]
     reached = ancestors(everything)
@@ -101,9 +101,15 @@ def function(
 
 
 def _default_updates(
-    outputs: Sequence[Tensor], targets: Sequence[SharedVariable], without: Sequence[SharedVariable]
+    outputs: Sequence[Tensor],
+    targets: Sequence[SharedVariable],
+    without: Sequence[SharedVariable],
+    replacements: Mapping[Tensor, Tensor],
 ) -> list[tuple[SharedVariable, Tensor]]:
-    """Default updates of the shared variables used, and of those that these updates use in turn."""
+    """Default updates of the shared variables used, and of those that these updates use in turn.
+
+    ``replacements`` are made in them as in the outputs: how far a random stream moves on depends on sizes.
+    """
     found: dict[SharedVariable, Tensor] = {}
     pending = list(outputs)
     while pending:
@@ -114,7 +120,8 @@ def _default_updates(
         pending = []
         for variable in new:
             assert variable.default_update is not None
-            found[variable] = fitted(variable, variable.default_update, f"default update of {variable.name}")
+            (following,) = replace([variable.default_update], replacements)
+            found[variable] = fitted(variable, following, f"default update of {variable.name}")
             pending.append(found[variable])
     return list(found.items())
 

@@ -55,6 +55,7 @@ def _collapsible(body: tuple[Statement, ...]) -> tuple[For, For] | None:
 
 def _side_by_side(body: tuple[Statement, ...], outer: For, inner: For) -> bool:
     i, j = outer.index, inner.index
+    row, position = _position(i, j)
     for loop in statements(body):
         if isinstance(loop, For):
             if loop is not outer and loop is not inner and loop.index in (i, j):
@@ -62,7 +63,9 @@ def _side_by_side(body: tuple[Statement, ...], outer: For, inner: For) -> bool:
             if isinstance(loop.extent, Scalar) and (i in loop.extent.free or j in loop.extent.free):
                 return False
     for node in scalars(body):
-        if (i in node.args or j in node.args) and node.op is not load_op:
+        if node is row or node is position:
+            continue
+        if (i in node.args or j in node.args or row in node.args) and node.op is not load_op:
             return False
         if node.op is load_op and not _paired(node.param, node.args, outer, inner):
             return False
@@ -73,9 +76,15 @@ def _side_by_side(body: tuple[Statement, ...], outer: For, inner: For) -> bool:
             direct: tuple[Scalar | None, ...] = (statement.value, statement.where)
         else:
             direct = () if isinstance(statement, For) else values_of(statement)
-        if i in direct or j in direct:
+        if i in direct or j in direct or row in direct:
             return False
     return True
+
+
+def _position(outer: Scalar, inner: Scalar) -> tuple[Scalar, Scalar]:
+    """The place where a row begins, and that of an element, among all elements that two loops run through."""
+    row = outer * as_int(inner.param.extent)
+    return row, row + inner
 
 
 def _paired(buffer: Buffer, at: tuple[Scalar, ...], outer: For, inner: For) -> bool:
@@ -102,7 +111,8 @@ def _merge(body: tuple[Statement, ...], outer: For, inner: For) -> tuple[Stateme
     extent = product((outer.extent, inner.extent))
     merged = scalar.index(outer.index.param.name, extent)
     flat: dict[Buffer, Buffer] = {}
-    memo: dict[Scalar, Scalar] = {}
+    position = _position(outer.index, inner.index)[1]
+    memo: dict[Scalar, Scalar] = {position: merged}
 
     def shape(buffer: Buffer, position: int) -> Buffer:
         key = flat.get(buffer)
@@ -118,6 +128,8 @@ def _merge(body: tuple[Statement, ...], outer: For, inner: For) -> tuple[Stateme
         return shape(buffer, position), (*at[:position], merged, *at[position + 2 :])
 
     for node in scalars(body):
+        if node is position:
+            continue
         if node.op is load_op and outer.index in node.args:
             buffer, at = pair(node.param, node.args)
             memo[node] = scalar.load(buffer, at)
@@ -144,9 +156,10 @@ def _merge(body: tuple[Statement, ...], outer: For, inner: For) -> tuple[Stateme
 def merge_indices(value: Scalar, outer: Scalar, inner: Scalar, merged: Scalar) -> Scalar | None:
     """``value`` over one index that runs through both; None where the two are not used side by side in memory."""
     loops = For(outer, outer.param.extent, ()), For(inner, inner.param.extent, ())
-    memo: dict[Scalar, Scalar] = {}
+    row, position = _position(outer, inner)
+    memo: dict[Scalar, Scalar] = {position: merged}
     for node in topological([value], lambda n: n.args):
-        if node is outer or node is inner:
+        if node is outer or node is inner or node is row or node is position:
             continue
         if node.op is load_op and (outer in node.args or inner in node.args):
             if not _paired(node.param, node.args, *loops):
@@ -157,7 +170,7 @@ def merge_indices(value: Scalar, outer: Scalar, inner: Scalar, merged: Scalar) -
             memo[node] = scalar.load(flat, (*node.args[:position], merged, *node.args[position + 2 :]))
         elif outer in node.free or inner in node.free:
             args = tuple(memo.get(a, a) for a in node.args)
-            if outer in args or inner in args:
+            if outer in args or inner in args or row in args:
                 return None
             memo[node] = substitution.rebuild(node, args)
         else:
