@@ -115,7 +115,7 @@ class Copy:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Row:
-    """In a Loop: ``buffer`` is row number ``position`` of ``source``, bound anew at the beginning of every step.
+    """``buffer`` is row number ``position`` of ``source``; among the rows of a Loop, anew in every step.
 
     A row is as many bytes as ``buffer`` has.
     """
@@ -157,7 +157,7 @@ class Branch:
     otherwise: tuple["Step", ...]
 
 
-Step = Guard | Reserve | Place | Allocate | AllocateOutput | Read | Launch | Gemm | Copy | Loop | Branch
+Step = Guard | Reserve | Place | Allocate | AllocateOutput | Read | Launch | Gemm | Copy | Row | Loop | Branch
 
 
 def walk(steps: tuple[Step, ...]) -> Iterator[Step]:

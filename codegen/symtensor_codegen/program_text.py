@@ -17,6 +17,7 @@ from .program import (
     Program,
     Read,
     Reserve,
+    Row,
     Step,
     walk,
 )
@@ -79,10 +80,7 @@ class _Writer:
                     until = "" if step.until is None else f", until {step.until.name}"
                     executed = "" if step.executed is None else f", number of steps to {step.executed.name}"
                     yield f"{margin}for {self.size(step.index)} < {self.size(step.count)}{until}{executed}:"
-                    for row in step.rows:
-                        dims = self.list(row.buffer.dims)
-                        where = f"{row.source.name}, row {self.size(row.position)}"
-                        yield f"{inside}{row.buffer.name}: {row.buffer.dtype}[{dims}] is {where}"
+                    yield from (inside + self.step(row) for row in step.rows)
                     yield from self.block(step.steps, inside)
                     for buffers in step.swaps:
                         names = [b.name for b in buffers]
@@ -117,6 +115,9 @@ class _Writer:
                 sizes = ", ".join(self.size(s) for s in (m, n, k))
                 times = "" if batch == 1 else f" x {self.size(batch)}"
                 return f"{self.matrix(out)} = {self.matrix(a)} @ {self.matrix(b)}  # {sizes}{times}"
+            case Row(buffer=buffer, source=source, position=position):
+                where = f"{source.name}, row {self.size(position)}"
+                return f"{buffer.name}: {buffer.dtype}[{self.list(buffer.dims)}] is {where}"
             case Copy(target=target, source=source):
                 return f"copy {source.name} to {target.name}"
             case _:

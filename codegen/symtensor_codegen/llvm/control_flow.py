@@ -49,7 +49,7 @@ class ControlFlow(HostCode):
         for buffer, name in phis.items():
             self.place(buffer, name)
         for row in step.rows:
-            self._row(row)
+            self.bind_row(row)
         self.loops += 1
         self.steps(step.steps)
         self.loops -= 1
@@ -84,7 +84,8 @@ class ControlFlow(HostCode):
             ran = outer.put(f"phi i64 [ 0, %{origin} ], [ {following}, %{level.label} ]")
             outer.do(f"store i64 {ran}, ptr {self.pointer(step.executed)}, align 8")
 
-    def _row(self, row: Row) -> None:
+    def bind_row(self, row: Row) -> None:
+        """Give a buffer memory inside that of another."""
         source, position = self.address(row.source), self.size_value(row.position)
         if position.names[0] == "0":
             self.pointers[storage(row.buffer)] = source
@@ -222,8 +223,10 @@ def aliases(steps: Sequence[Step], buffers: set[Buffer]) -> set[Buffer]:
     """All buffers that rows and swaps may give the memory of some of ``buffers``."""
     found = {storage(b) for b in buffers}
     loops = [step for step in walk(tuple(steps)) if isinstance(step, Loop)]
+    rows = [step for step in walk(tuple(steps)) if isinstance(step, Row)]
+    rows += [row for loop in loops for row in loop.rows]
     while True:
-        more = {storage(r.buffer) for loop in loops for r in loop.rows if storage(r.source) in found}
+        more = {storage(r.buffer) for r in rows if storage(r.source) in found}
         groups = [{storage(b) for b in group} for loop in loops for group in loop.swaps]
         more.update(*(group for group in groups if group & found))
         if more <= found:

@@ -33,6 +33,7 @@ from symtensor_codegen.program import (
     Program,
     Read,
     Reserve,
+    Row,
     Step,
 )
 from symtensor_codegen.scalar import Buffer, Dim, Scalar, as_int
@@ -107,6 +108,8 @@ class _Emitter(MatrixProducts, ControlFlow):
                 self._launch(step)
             case Gemm():
                 self.gemm(step)
+            case Row():
+                self.bind_row(step)
             case Loop():
                 self.loop(step)
             case Branch():

@@ -288,13 +288,15 @@ def _upper_half(site: Site, node: Scalar, a: str, b: str) -> str:
         wide = [site.put(f"zext i64 {x} to i128") for x in (a, b)]
         whole = site.put(f"mul i128 {wide[0]}, {wide[1]}")
         return site.put(f"trunc i128 {site.put(f'lshr i128 {whole}, 64')} to i64")
-    return upper_half(site.put, t, site.constant(0xFFFFFFFF, node.dtype), site.constant(32, node.dtype), a, b)
+    low, half = site.constant(0xFFFFFFFF, node.dtype), site.constant(32, node.dtype)
+    halves = site.put(f"and {t} {b}, {low}"), site.put(f"lshr {t} {b}, {half}")
+    return upper_half(site.put, t, a, *halves)
 
 
-def upper_half(put: Callable[[str], str], t: str, low: str, half: str, a: str, b: str) -> str:
-    """The upper halves of the products of vectors of words, with ``low`` (32 ones) and ``half`` (32) repeated."""
-    a_low, b_low = put(f"and {t} {a}, {low}"), put(f"and {t} {b}, {low}")
-    a_high, b_high = put(f"lshr {t} {a}, {half}"), put(f"lshr {t} {b}, {half}")
+def upper_half(put: Callable[[str], str], t: str, a: str, b_low: str, b_high: str) -> str:
+    """The upper halves of the products of vectors of words; ``b`` is given in halves."""
+    low, half = "splat (i64 4294967295)", "splat (i64 32)"
+    a_low, a_high = put(f"and {t} {a}, {low}"), put(f"lshr {t} {a}, {half}")
     least = put(f"lshr {t} {put(f'mul {t} {a_low}, {b_low}')}, {half}")
     middle = put(f"add {t} {put(f'mul {t} {a_high}, {b_low}')}, {least}")
     rest = put(f"and {t} {middle}, {low}")

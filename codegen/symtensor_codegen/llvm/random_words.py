@@ -146,10 +146,10 @@ class _Rounds:
             wide = put(f"mul i128 {put(f'zext i64 {part.name} to i128')}, {factor}")
             high = put(f"trunc i128 {put(f'lshr i128 {wide}, 64')} to i64")
             return _Part(high, part.varies), _Part(put(f"mul i64 {part.name}, {number}"), part.varies)
-        t, factor_text = self.type, splat(number, dtypes.uint64)
-        low, half = splat(str(0xFFFFFFFF), dtypes.uint64), splat("32", dtypes.uint64)
-        high = upper_half(self.put, t, low, half, part.name, factor_text)
-        return _Part(high, True), _Part(self.put(f"mul {t} {part.name}, {factor_text}"), True)
+        low, high = (splat(str(half), dtypes.uint64) for half in (factor & 0xFFFFFFFF, factor >> 32))
+        upper = upper_half(self.put, self.type, part.name, low, high)
+        lower = self.put(f"mul {self.type} {part.name}, {splat(number, dtypes.uint64)}")
+        return _Part(upper, True), _Part(lower, True)
 
     def _xor(self, *parts: _Part) -> _Part:
         same = [part.name for part in parts if not part.varies]

@@ -153,6 +153,8 @@ class _Run:
                     raise ProgramFailure(messages[status - 1])
             case Gemm():
                 self.gemm(step)
+            case Row(buffer=buffer):
+                self.memory[storage(buffer)] = self.row(step)
             case Loop():
                 self.loop(step)
             case Branch(condition=condition, then=then, otherwise=otherwise):
