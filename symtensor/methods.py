@@ -79,6 +79,8 @@ class _Operators:
         return _op("floordiv", other, self), _op("mod", other, self)
 
     def __pow__(self, other: Any) -> "Tensor":
+        if type(other) is int and other == 2 and self.dtype == "bool":  # type: ignore[attr-defined]
+            return _op("sqr", self)  # NumPy's x**2 is its square, in int8
         return _op("pow", self, other)
 
     def __rpow__(self, other: Any) -> "Tensor":

@@ -1,7 +1,7 @@
 """NumPy's functions on tensors: ``np.exp(x)``, ``np.dot(x, y)`` and ``array + x`` build expressions.
 
 NumPy hands its functions over through ``__array_ufunc__`` and ``__array_function__``; the operation of the
-same name in ``symtensor.tensor`` takes their place.
+same name in ``symtensor.tensor`` takes their place (``symtensor.ops.numpy_names`` has NumPy's other names).
 """
 
 from collections.abc import Callable, Mapping
@@ -10,15 +10,6 @@ from typing import Any
 import numpy as np
 
 from symtensor_codegen.errors import UserError
-
-# NumPy's name where ours is another.
-_OURS = {
-    "absolute": "abs", "conjugate": "conj", "divide": "true_div", "equal": "eq",
-    "fabs": "abs", "floor_divide": "floordiv", "greater": "gt", "greater_equal": "ge", "less": "lt",
-    "less_equal": "le", "multiply": "mul", "negative": "neg", "not_equal": "neq", "positive": "identity",
-    "power": "pow", "float_power": "pow", "remainder": "mod", "subtract": "sub", "true_divide": "true_div",
-    "degrees": "rad2deg", "radians": "deg2rad", "amax": "max", "amin": "min", "fix": "trunc",
-}  # fmt: skip
 
 
 class NumPyError(UserError, TypeError):
@@ -45,7 +36,7 @@ def apply_function(function: Callable[..., Any], values: tuple[Any, ...], named:
 def _function(name: str) -> Callable[..., Any]:
     from . import tensor
 
-    ours = getattr(tensor, _OURS.get(name, name), None)
+    ours = getattr(tensor, name, None)
     if not callable(ours):
         raise NumPyError(
             f"np.{name} has no symbolic counterpart: compute it on arrays, outside of the expression"

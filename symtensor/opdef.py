@@ -281,17 +281,21 @@ def elementwise(
     cost: int = 1,
     tolerance: float = 4.0,
     arithmetic: bool = False,
+    counting: bool = False,
     associative: bool = False,
     check: Callable[..., None] | None = None,
+    convert: Callable[[OpDef, tuple[TensorLike, ...]], tuple[Tensor, ...]] | None = None,
 ) -> OpDef:
     """Define an elementwise operation.
 
     Operands are cast to their common type first (``promoted``); ``integer`` says what happens to integers and bools:
     ``"keep"``, ``"float"`` to compute in floating point (as ``exp``), or ``"quotient"`` to do so in float64 whatever
-    their width (floatX under Theano's policy). ``arithmetic`` ops count bools as int8 under Theano's policy.
+    their width (floatX under Theano's policy). ``arithmetic`` ops count bools as int8 under Theano's policy,
+    ``counting`` ones always.
     ``accepts`` lists the kinds the op takes after that. ``result`` gives the output type from the common type.
     ``gradient`` is called as ``gradient(g, *inputs, out)`` and returns one gradient per input, in the broadcast
     shape (sums over broadcast axes are added by ``grad``). ``check`` gets the operands and may refuse them.
+    ``convert`` takes the place of the promotion to a common type.
     """
 
     def infer(inputs: tuple[Tensor, ...], params: Params) -> Inferred:
@@ -304,35 +308,42 @@ def elementwise(
             check(*inputs)
         return result(common), broadcast_dims(name, inputs)
 
-    def convert(op: OpDef, values: tuple[TensorLike, ...]) -> tuple[Tensor, ...]:
+    def converted(op: OpDef, values: tuple[TensorLike, ...]) -> tuple[Tensor, ...]:
         if len(values) != arity:
             raise TypeError(f"{name} takes {arity} arguments, got {len(values)}")
-        return promoted(values, integer=integer, arithmetic=arithmetic, name=name)
+        if convert is not None:
+            return convert(op, values)
+        return promoted(values, integer=integer, arithmetic=arithmetic, counting=counting, name=name)
 
     def pullback(g: Tensor, node: Tensor) -> Gradients:
         assert gradient is not None
         return gradient(g, *node.inputs, node)
 
     return OpDef(
-        name=name, doc=doc, infer=infer, convert=convert, reference=numpy, pull=pull_elementwise, scalar=scalar,
+        name=name, doc=doc, infer=infer, convert=converted, reference=numpy, pull=pull_elementwise, scalar=scalar,
         gradient=pullback if gradient is not None else None, domains=domains or (Domain(),) * arity, cost=cost,
         category="elementwise", tolerance=tolerance, associative=associative,
     )  # fmt: skip
 
 
 def promoted(
-    values: Sequence[TensorLike], *, integer: str = "keep", arithmetic: bool = False, name: str = ""
+    values: Sequence[TensorLike],
+    *,
+    integer: str = "keep",
+    arithmetic: bool = False,
+    counting: bool = False,
+    name: str = "",
 ) -> tuple[Tensor, ...]:
     """Operands as tensors of one common element type (explicit casts are inserted).
 
-    ``integer`` and ``arithmetic`` are as in ``elementwise``.
+    ``integer``, ``arithmetic`` and ``counting`` are as in ``elementwise``.
 
     Python numbers are weak under the default policy: they take the type of the tensors they meet, as in NumPy 2.
     """
     from .promotion import common_type
 
     values = [as_tensor(value) if isinstance(value, (list, tuple)) else value for value in values]
-    common = common_type(values, integer=integer, arithmetic=arithmetic, name=name)
+    common = common_type(values, integer=integer, arithmetic=arithmetic, counting=counting, name=name)
     return tuple([_as(value, common) for value in values])
 
 

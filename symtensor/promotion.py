@@ -15,14 +15,19 @@ from .settings import config
 
 
 def common_type(
-    values: Sequence[Any], *, integer: str = "keep", arithmetic: bool = False, name: str = ""
+    values: Sequence[Any],
+    *,
+    integer: str = "keep",
+    arithmetic: bool = False,
+    counting: bool = False,
+    name: str = "",
 ) -> DType:
     """The element type in which an operation on ``values`` (tensors, arrays, Python numbers) is computed.
 
     ``integer="float"``: integers and bools count as floating point (NumPy's rule: int8 and bool as float16,
     int16 as float32, wider ones as float64; Theano's: their common type, int8 as float32, others float64).
     ``"quotient"``: as float64; as floatX under Theano's policy. ``arithmetic``: under Theano's policy bools
-    count as int8.
+    count as int8; ``counting``: under both.
 
     Raises:
         DTypeError: a value is not numeric, or a Python integer does not fit the type of the tensors it meets.
@@ -48,7 +53,7 @@ def common_type(
         ]
     elif weak is not None:
         common = _weakly(common, weak, values, name)
-    if arithmetic and theano and common is dtypes.bool_:
+    if (counting or (arithmetic and theano)) and common is dtypes.bool_:
         common = dtypes.int8
     if integer != "keep" and not common.is_inexact:
         if integer == "quotient":

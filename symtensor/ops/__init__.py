@@ -9,8 +9,10 @@ from . import (
     cumulative,
     elementwise,
     elementwise_bits,
+    elementwise_compare,
     elementwise_floats,
     elementwise_math,
+    elementwise_pieces,
     elementwise_smooth,
     indexing,
     joining,
@@ -26,7 +28,8 @@ from . import (
 )
 
 __all__ = [
-    "barriers", "branch_records", "casting", "complex_numbers", "creation", "cumulative", "elementwise", "elementwise_bits",
-    "elementwise_floats", "elementwise_math", "elementwise_smooth", "indexing", "joining", "linalg", "loop_records", "nnet",
-    "nnet_losses", "printed", "random_counts", "random_draws", "reduction", "shaping",
+    "barriers", "branch_records", "casting", "complex_numbers", "creation", "cumulative", "elementwise",
+    "elementwise_bits", "elementwise_compare", "elementwise_floats", "elementwise_math", "elementwise_pieces",
+    "elementwise_smooth", "indexing", "joining", "linalg", "loop_records", "nnet", "nnet_losses", "printed",
+    "random_counts", "random_draws", "reduction", "shaping",
 ]  # fmt: skip

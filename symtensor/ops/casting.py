@@ -19,7 +19,7 @@ from .gradient_parts import zeros
 def _infer(inputs: tuple[Tensor, ...], params: Params) -> Inferred:
     element: DType = params["dtype"]
     (x,) = inputs
-    if x.element.is_complex and not element.is_complex:
+    if x.element.is_complex and not element.is_complex and element is not dtypes.bool_:
         raise DTypeError(
             f"cast: complex values do not convert to {element} ({describe(x)}); take real() or abs()"
         )
@@ -59,6 +59,7 @@ cast_op = OpDef(
         ((np.zeros(0, np.float32),), {"dtype": dtypes.float64}),
         ((np.asarray(2.5, np.float32),), {"dtype": dtypes.complex64}),
         ((rng.normal(size=5).astype(np.complex64),), {"dtype": dtypes.complex128}),
+        ((np.array([0, 1j, 2, 0j]),), {"dtype": dtypes.bool_}),
         ((rng.normal(size=6).astype(np.float32),), {"dtype": dtypes.float16}),
     ],
 )

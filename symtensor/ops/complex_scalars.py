@@ -178,6 +178,7 @@ def _cos(re: Scalar, im: Scalar) -> Pair:
 
 
 sign = by_kind(scalar.sign, _sign)
+rint = by_kind(scalar.rint, lambda re, im: (scalar.rint(re), scalar.rint(im)))
 exp = by_kind(scalar.exp, _exp)
 exp2 = by_kind(scalar.exp2, _exp2)
 expm1 = by_kind(scalar.expm1, _expm1)

@@ -16,7 +16,7 @@ from .arguments import as_element, as_size_tensor, equal_guard, int64, normal_ax
 from .creation import zeros
 from .indexing import getitem, inc_subtensor
 from .joining_moves import flip
-from .joining_pad import pad
+from .joining_pad_modes import pad
 from .joining_pieces import concatenate
 from .reduction import max as largest
 from .shaping import dimshuffle, ravel

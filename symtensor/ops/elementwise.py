@@ -21,13 +21,13 @@ from symtensor.opdef import (
     pull_elementwise,
 )
 from symtensor_codegen import dtypes, scalar
-from symtensor_codegen.dtypes import DType
 from symtensor_codegen.errors import DTypeError
 from symtensor_codegen.scalar import Scalar
 
 from . import complex_scalars
 from .casting import as_condition, cast, identity
 from .elementwise_bits import and_
+from .elementwise_compare import eq, ge, gt, le, lt, neq
 from .gradient_parts import typed, zeros
 
 # Arithmetic ------------------------------------------------------------------------------------------------
@@ -95,7 +95,7 @@ floordiv = elementwise(
     accepts="iuf",
     scalar=scalar.floordiv,
     numpy=np.floor_divide,
-    arithmetic=True,
+    counting=True,
     cost=8,
     gradient=lambda g, x, y, out: (zeros(g), zeros(g)),
 )
@@ -112,7 +112,7 @@ mod = elementwise(
     accepts="iuf",
     scalar=scalar.mod,
     numpy=np.mod,
-    arithmetic=True,
+    counting=True,
     gradient=_mod_gradient,
     cost=8,
     domains=(Domain(-3, 3), Domain(3.5, 5)),
@@ -143,7 +143,7 @@ fmod = elementwise(
     accepts="iuf",
     scalar=_fmod,
     numpy=np.fmod,
-    arithmetic=True,
+    counting=True,
     gradient=_fmod_gradient,
     cost=8,
     domains=(Domain(-3, 3), Domain(3.5, 5)),
@@ -201,7 +201,7 @@ sqr: OpDef = elementwise(
     arity=1,
     scalar=lambda x: _mul(x, x),
     numpy=lambda x: np.multiply(x, x),
-    arithmetic=True,
+    counting=True,
     gradient=lambda g, x, out: (g * (typed(2, x) * x),),
 )
 
@@ -241,7 +241,7 @@ pow_ = elementwise(
     scalar=complex_scalars.power,
     check=_check_power,
     numpy=np.power,
-    arithmetic=True,
+    counting=True,
     gradient=_pow_gradient,
     cost=40,
     domains=(Domain(0.1, 3), Domain(0, 3)),
@@ -338,39 +338,6 @@ def clip(x: TensorLike, low: TensorLike | None, high: TensorLike | None) -> Tens
     if low is None:
         return minimum(x, high) if high is not None else identity(x)
     return maximum(x, low) if high is None else clip_op(x, low, high)
-
-
-# Comparisons -----------------------------------------------------------------------------------------------
-
-
-def _bool(common: DType) -> DType:
-    return dtypes.bool_
-
-
-def _no_slope(g: Tensor, *inputs_and_out: Tensor) -> Gradients:
-    return (zeros(g),) * (len(inputs_and_out) - 1)
-
-
-def _comparison(name: str, doc: str, meaning: Any, numpy: Any, accepts: str) -> OpDef:
-    return elementwise(
-        name,
-        doc=doc,
-        arity=2,
-        scalar=meaning,
-        numpy=numpy,
-        result=_bool,
-        accepts=accepts,
-        gradient=_no_slope,
-        domains=(Domain(-2, 2), Domain(-2, 2)),
-    )
-
-
-eq: OpDef = _comparison("eq", "Whether two values are equal (bool).", scalar.eq, np.equal, "biufc")
-neq = _comparison("neq", "Whether two values differ (bool).", scalar.ne, np.not_equal, "biufc")
-lt = _comparison("lt", "Whether a is less than b (bool).", scalar.lt, np.less, "biuf")
-le: OpDef = _comparison("le", "Whether a is at most b (bool).", scalar.le, np.less_equal, "biuf")
-gt = _comparison("gt", "Whether a is greater than b (bool).", scalar.gt, np.greater, "biuf")
-ge: OpDef = _comparison("ge", "Whether a is at least b (bool).", scalar.ge, np.greater_equal, "biuf")
 
 
 # Choosing --------------------------------------------------------------------------------------------------

@@ -79,7 +79,7 @@ left_shift = _bits(
     scalar.shl,
     np.left_shift,
     accepts="iu",
-    arithmetic=True,
+    counting=True,
     domains=SHIFTS,
 )
 right_shift = _bits(
@@ -88,7 +88,7 @@ right_shift = _bits(
     scalar.shr,
     np.right_shift,
     accepts="iu",
-    arithmetic=True,
+    counting=True,
     domains=SHIFTS,
 )
 

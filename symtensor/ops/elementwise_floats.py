@@ -21,8 +21,9 @@ from symtensor_codegen.errors import DTypeError
 from symtensor_codegen.scalar import Scalar
 
 from .complex_scalars import either_part
-from .elementwise import abs_, eq, le, sign, switch
+from .elementwise import abs_, sign, switch
 from .elementwise_bits import and_, invert, or_
+from .elementwise_compare import eq, le
 from .gradient_parts import typed, zeros
 
 
@@ -114,7 +115,7 @@ heaviside = elementwise(
 
 def _ldexp_infer(inputs: tuple[Tensor, ...], params: Params) -> Inferred:
     x, exponent = inputs
-    if not x.element.is_float or not exponent.element.is_integer:
+    if not x.element.is_float or exponent.element.kind not in "biu":
         raise DTypeError(f"ldexp takes a float and an integer: {describe(x)}; {describe(exponent)}")
     return x.element, broadcast_dims("ldexp", inputs)
 

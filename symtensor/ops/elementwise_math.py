@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from symtensor.graph import Tensor, TensorLike
+from symtensor.graph import Tensor, TensorLike, as_tensor
 from symtensor.opdef import Domain, OpDef, elementwise
 from symtensor_codegen import scalar
 from symtensor_codegen.scalar import Scalar
@@ -208,21 +208,24 @@ arctanh = _function(
 # Rounding --------------------------------------------------------------------------------------------------
 
 
-def _rounding(name: str, doc: str, meaning: Any, numpy: Any) -> OpDef:
+def _rounding(
+    name: str, doc: str, meaning: Any, numpy: Any, integer: str = "keep", accepts: str = "biuf"
+) -> OpDef:
     """Integers and bools are whole already."""
 
     def whole(x: Scalar) -> Scalar:
-        result: Scalar = meaning(x) if x.dtype.is_float else x
+        result: Scalar = meaning(x) if x.dtype.is_inexact else x
         return result
 
     def reference(x: Any) -> Any:
-        return numpy(x) if x.dtype.kind == "f" else x.copy()
+        return numpy(x) if x.dtype.kind in "fc" else x.copy()
 
     return elementwise(
         name,
         doc=doc + " The derivative is 0.",
         arity=1,
-        accepts="biuf",
+        integer=integer,
+        accepts=accepts,
         scalar=whole,
         numpy=reference,
         gradient=lambda g, x, out: (zeros(g),),
@@ -244,7 +247,14 @@ def _half_away_reference(x: Any) -> Any:
 floor = _rounding("floor", "Largest whole number not above x.", scalar.floor, np.floor)
 ceil = _rounding("ceil", "Smallest whole number not below x.", scalar.ceil, np.ceil)
 trunc = _rounding("trunc", "x rounded toward zero.", scalar.trunc, np.trunc)
-rint = _rounding("rint", "Nearest whole number, halves to the even one.", scalar.rint, np.rint)
+rint = _rounding(
+    "rint",
+    "Nearest whole number in floating point, halves to the even one; of complex numbers, of both parts.",
+    parts.rint,
+    np.rint,
+    "float",
+    "fc",
+)
 round_half_away_from_zero = _rounding(
     "round_half_away_from_zero",
     "Nearest whole number, halves away from zero.",
@@ -255,13 +265,14 @@ round_half_to_even = rint
 
 
 def round(x: TensorLike, mode: str | None = None) -> Tensor:
-    """The nearest whole number; halves go to the even one, or away from zero.
+    """The nearest whole number; halves go to the even one, or away from zero. Integers are themselves.
 
     Raises:
         ValueError: ``mode`` is neither None, ``"half_to_even"`` nor ``"half_away_from_zero"``.
     """
     if mode in (None, "half_to_even"):
-        return rint(x)
+        tensor = as_tensor(x)
+        return tensor if tensor.element.kind in "biu" else rint(tensor)
     if mode == "half_away_from_zero":
         return round_half_away_from_zero(x)
     raise ValueError(f'round: mode must be "half_to_even" or "half_away_from_zero", not {mode!r}')

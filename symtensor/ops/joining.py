@@ -1,7 +1,7 @@
 """Joining, splitting, repeating, moving and padding."""
 
 from .joining_moves import flip, fliplr, flipud, repeat, roll, rot90, tile
-from .joining_pad import pad
+from .joining_pad_modes import pad
 from .joining_pieces import (
     array_split,
     at_least,

@@ -1,31 +1,20 @@
-"""Padding: more elements before and after the ends of axes."""
+"""Padding with one value: the record. The other modes are in ``joining_pad_modes``."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from symtensor.graph import Params, Tensor, TensorLike, as_tensor
-from symtensor.opdef import OPS, At, Gradients, Guard, Index, Inferred, OpDef, describe
+from symtensor.graph import Params, Tensor
+from symtensor.opdef import At, Gradients, Guard, Index, Inferred, OpDef, describe
 from symtensor_codegen import scalar
 from symtensor_codegen.errors import ShapeError
 from symtensor_codegen.scalar import Dim, Scalar
 
-from .arguments import (
-    as_element,
-    as_params,
-    as_size_tensor,
-    int64,
-    param_dims,
-    param_values,
-    same,
-    size_guards,
-    sizes_of,
-)
-from .creation import count_up
+from .arguments import as_params, param_dims, param_values, same, size_guards
 from .indexing import getitem
 from .reduction import sum as sum_over
-from .shaping import dim, sizes, specify_shape
+from .shaping import sizes, specify_shape
 
 
 def _widths(params: Params, inputs: Sequence[Tensor]) -> list[tuple[Dim, Dim]]:
@@ -113,66 +102,11 @@ PAD = OpDef(
     ],
 )
 
-_MODES = ("constant", "edge", "reflect", "symmetric", "wrap")
+
+Widths = Sequence[tuple[int | Tensor, int | Tensor]]  # before and after each axis
 
 
-def pad(x: TensorLike, pad_width: Any, mode: str = "constant", constant_values: TensorLike = 0) -> Tensor:
-    """``x`` with elements added before and after the ends of its axes, as ``numpy.pad``.
-
-    Args:
-        x: any tensor.
-        pad_width: one size for all, ``(before, after)`` for all axes, or such a pair for each axis.
-        mode: ``"constant"``, ``"edge"``, ``"reflect"``, ``"symmetric"`` or ``"wrap"``.
-        constant_values: a scalar.
-
-    Raises:
-        ValueError: another mode.
-    """
-    tensor = as_tensor(x)
-    if mode not in _MODES:
-        raise ValueError(f"pad: mode must be one of {', '.join(_MODES)}, not {mode!r}")
-    widths = _pairs(pad_width, tensor)
-    if mode == "constant":
-        shape, given = as_params([w for pair in widths for w in pair])
-        value = as_element(as_tensor(constant_values), tensor.element)
-        return PAD.make(tensor, value, *given, shape=shape)
-    for axis, (before, after) in enumerate(widths):
-        if not (isinstance(before, int) and isinstance(after, int) and before == after == 0):
-            tensor = getitem(
-                tensor, (*[slice(None)] * axis, _mirrored(mode, dim(tensor, axis), before, after))
-            )
-    return tensor
-
-
-def _pairs(width: Any, x: Tensor) -> list[tuple[int | Tensor, int | Tensor]]:
-    if isinstance(width, np.ndarray):
-        width = width.tolist()
-    if isinstance(width, (list, tuple)) and width and isinstance(width[0], (list, tuple)):
-        pairs = [tuple(sizes_of("pad", pair)) for pair in width]
-        pairs = pairs * x.ndim if len(pairs) == 1 else pairs
-    else:
-        pairs = [tuple(sizes_of("pad", width))] * x.ndim
-    pairs = [pair * 2 if len(pair) == 1 else pair for pair in pairs]
-    if len(pairs) != x.ndim or any(len(pair) != 2 for pair in pairs):
-        raise ShapeError(
-            f"pad: pad_width {width!r} must be a size, a pair, or a pair for each axis: {describe(x)}"
-        )
-    return [(pair[0], pair[1]) for pair in pairs]
-
-
-def _mirrored(mode: str, n: Tensor, before: int | Tensor, after: int | Tensor) -> Tensor:
-    """For each element along a padded axis the position in the axis (of size ``n``) it is copied from."""
-    length = as_size_tensor(before) + n + as_size_tensor(after)
-    place = count_up(length) - as_size_tensor(before)
-    last = n - int64(1)
-    if mode == "edge":
-        return OPS["minimum"](OPS["maximum"](place, int64(0)), last)
-    if mode == "wrap":
-        return place % n
-    if mode == "symmetric":
-        period = n * int64(2)
-        inside = place % period
-        return OPS["minimum"](inside, period - int64(1) - inside)
-    period = OPS["maximum"](last * int64(2), int64(1))
-    inside = place % period
-    return OPS["minimum"](inside, period - inside)
+def surrounded(x: Tensor, value: Tensor, widths: Widths) -> Tensor:
+    """``x`` with elements of a value (0-d, of its type) before and after the ends of its axes."""
+    shape, given = as_params([width for pair in widths for width in pair])
+    return PAD.make(x, value, *given, shape=shape)

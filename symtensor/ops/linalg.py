@@ -10,10 +10,13 @@ from .linalg_products import (
     inner,
     kron,
     matmul,
+    matvec,
     outer,
     tensordot,
     trace,
     vdot,
+    vecdot,
+    vecmat,
 )
 
 __all__ = [
@@ -26,8 +29,11 @@ __all__ = [
     "inner",
     "kron",
     "matmul",
+    "matvec",
     "outer",
     "tensordot",
     "trace",
     "vdot",
+    "vecdot",
+    "vecmat",
 ]

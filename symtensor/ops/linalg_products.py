@@ -348,6 +348,36 @@ def vdot(a: TensorLike, b: TensorLike) -> Tensor:
     return dot(reshape_to(a, [-1]), reshape_to(b, [-1]))
 
 
+def vecdot(a: TensorLike, b: TensorLike, axis: int = -1) -> Tensor:
+    """Inner products of the vectors along an axis; complex values of the first are conjugated."""
+    from .complex_numbers import conj
+
+    a, b = promoted((a, b), name="vecdot")
+    if a.ndim == 0 or b.ndim == 0:
+        raise ShapeError(f"vecdot does not take scalars: {describe(a)}; {describe(b)}")
+    return sum_over(conj(a) * b, axis, dtype=a.element)
+
+
+def matvec(a: TensorLike, b: TensorLike) -> Tensor:
+    """Products of the matrices in the last two axes of ``a`` with the vectors in the last axis of ``b``."""
+    a, b = promoted((a, b), name="matvec")
+    if a.ndim < 2 or b.ndim == 0:
+        raise ShapeError(f"matvec takes matrices and vectors: {describe(a)}; {describe(b)}")
+    product = matmul(a, dimshuffle(b, *range(b.ndim), "x"))
+    return dimshuffle(product, *range(product.ndim - 1))
+
+
+def vecmat(a: TensorLike, b: TensorLike) -> Tensor:
+    """Products of the vectors in the last axis of ``a``, conjugated, with the matrices in ``b``."""
+    from .complex_numbers import conj
+
+    a, b = promoted((a, b), name="vecmat")
+    if a.ndim == 0 or b.ndim < 2:
+        raise ShapeError(f"vecmat takes vectors and matrices: {describe(a)}; {describe(b)}")
+    product = matmul(dimshuffle(conj(a), *range(a.ndim - 1), "x", a.ndim - 1), b)
+    return dimshuffle(product, *range(product.ndim - 2), product.ndim - 1)
+
+
 def kron(a: TensorLike, b: TensorLike) -> Tensor:
     """Kronecker product; missing axes are put in front, as in NumPy."""
     a, b = promoted((a, b), name="kron")

@@ -90,6 +90,7 @@ def inverses(x: Hole) -> Rows:
     for outer in (floor, ceil, trunc, rint):
         for inner in (floor, ceil, trunc, rint):
             yield f"{outer.name}_of_{inner.name}", outer(inner(x)), inner(x)
+    for outer in (floor, ceil, trunc):  # rint makes floats of integers
         yield f"{outer.name}_of_whole", outer(x), x, when("x integer or bool", _whole, x)
 
 

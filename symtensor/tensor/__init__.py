@@ -32,6 +32,7 @@ from symtensor.graph import (
 from symtensor.graph import (
     as_tensor,
 )
+from symtensor.ops import numpy_names
 from symtensor.ops.casting import (
     cast,
     identity,
@@ -89,25 +90,19 @@ from symtensor.ops.elementwise import (
     add,
     ceil_intdiv,
     clip,
-    eq,
     floor_div,
     floordiv,
     fmax,
     fmin,
     fmod,
-    ge,
-    gt,
     int_div,
     inv,
     largest,
-    le,
-    lt,
     maximum,
     minimum,
     mod,
     mul,
     neg,
-    neq,
     power,
     reciprocal,
     sgn,
@@ -143,6 +138,14 @@ from symtensor.ops.elementwise_bits import (
     or_,
     right_shift,
     xor,
+)
+from symtensor.ops.elementwise_compare import (
+    eq,
+    ge,
+    gt,
+    le,
+    lt,
+    neq,
 )
 from symtensor.ops.elementwise_floats import (
     allclose,
@@ -192,6 +195,15 @@ from symtensor.ops.elementwise_math import (
     tan,
     tanh,
     trunc,
+)
+from symtensor.ops.elementwise_pieces import (
+    bitwise_count,
+    divmod,
+    fabs,
+    float_power,
+    frexp,
+    modf,
+    spacing,
 )
 from symtensor.ops.elementwise_smooth import (
     erf,
@@ -254,11 +266,15 @@ from symtensor.ops.linalg import (
     inner,
     kron,
     matmul,
+    matvec,
     outer,
     tensordot,
     trace,
     vdot,
+    vecdot,
+    vecmat,
 )
+from symtensor.ops.numpy_names import *  # noqa: F403
 from symtensor.ops.reduction import (
     all,
     any,
@@ -346,7 +362,8 @@ __all__ = [
     "second", "to_one_hot", "tri", "tril", "triu", "zeros", "zeros_like", "array_split", "concatenate",
     "dstack", "flip", "fliplr", "flipud", "horizontal_stack", "hstack", "join", "pad", "repeat", "roll",
     "rot90", "split", "stack", "tile", "vertical_stack", "vstack", "batched_dot", "batched_tensordot",
-    "dot", "einsum", "inner", "kron", "matmul", "outer", "tensordot", "trace", "vdot", "bincount",
+    "dot", "einsum", "inner", "kron", "matmul", "outer", "tensordot", "trace", "vdot", "vecdot", "vecmat", "matvec",
+    "bincount", "bitwise_count", "divmod", "fabs", "float_power", "frexp", "modf", "spacing",
     "cumprod", "cumsum", "diff", "ediff1d", "TensorSharedVariable", "TensorType",
 ]  # fmt: skip
-__all__ += variables.__all__
+__all__ += [*numpy_names.__all__, *variables.__all__]

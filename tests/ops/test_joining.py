@@ -164,7 +164,7 @@ def test_errors():
     with pytest.raises(ShapeError, match="roll: 1 shifts for 2 axes"):
         T.roll(x, [1], (0, 1))
     with pytest.raises(ValueError, match="pad: mode must be one of constant, edge"):
-        joining.pad(x, 1, "mean")
+        joining.pad(x, 1, "average")
     with pytest.raises(ShapeError, match="pad: a width is negative"):
         joining.pad(x, -1)
     with pytest.raises(ShapeError, match="tile: ndim is 1"):
