@@ -30,7 +30,8 @@ REPEATED = 1  # and of at most this cost where it is computed again for every st
 DEPTH = 24  # nesting of inlined operations (bounds the recursion of a pull)
 LARGEST = 48  # inlined operations in one unit
 MOVES = frozenset(("dimshuffle", "subtensor"))  # operations that may be views of their input
-REPEATING = frozenset(("advanced_subtensor", "take", "repeat", "tile", "broadcast_to"))  # read elements many times
+# Operations that read elements many times, or one after the other where computing them side by side is faster.
+REPEATING = frozenset(("advanced_subtensor", "take", "repeat", "tile", "broadcast_to", "random_order"))
 GATHERS = frozenset(("advanced_subtensor", "take"))
 SIZE_ONLY = frozenset(("dim", "shape"))  # operations that look at sizes and never at elements
 

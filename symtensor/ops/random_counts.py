@@ -18,8 +18,8 @@ from symtensor_codegen.mathlib.philox import block
 from symtensor_codegen.scalar import Buffer, Dim, Register, Scalar, as_int
 
 from . import random_reference
-from .arguments import equal_guard, param_dims, param_values, size_guards
-from .random_draws import COST, bounded, check_state, flat, state_guards, state_words, word
+from .arguments import equal_guard
+from .random_draws import COST, check_state, flat, state_guards, state_words, word
 
 LIMIT = 1 << 40  # attempts; each succeeds with probability 0.8 or more
 SMALL_MEAN = 10.0
@@ -294,50 +294,40 @@ RANDOM_MULTINOMIAL = OpDef(
 )
 
 
-# Permutations ---------------------------------------------------------------------------------------------
+# Order ----------------------------------------------------------------------------------------------------
 
 
-def _permutation_infer(inputs: tuple[Tensor, ...], params: Params) -> Inferred:
-    check_state("permutation", inputs[0])
-    return dtypes.int64, tuple(param_dims(params["shape"], inputs[1:]))
+def _order_infer(inputs: tuple[Tensor, ...], params: Params) -> Inferred:
+    if inputs[0].element is not dtypes.int64 or not inputs[0].ndim:
+        raise InternalError(f"random_order of {describe(inputs[0])}")
+    return dtypes.int64, inputs[0].dims
 
 
-def _permutation_loops(node: Tensor, at: At, out: Buffer) -> tuple[Statement, ...]:
-    """R. Durstenfeld's shuffle (1964), from the inside out: element i goes to a place j <= i, what was there to i."""
-    first, second, stream, position = state_words(at)
+def _order_loops(node: Tensor, at: At, out: Buffer) -> tuple[Statement, ...]:
+    """R. Durstenfeld's shuffle (1964), from the inside out: element i goes to its place, what was there to i."""
     length = node.dims[-1]
 
     def make(index: Index) -> tuple[Statement, ...]:
         i = scalar.index("e", length)
-        offset = flat(node.dims, (*index, i))
-        x, y = (scalar.philox64(first, second, stream, word(extra), position, offset) for extra in (0, 1))
-        place = scalar.cast(bounded(x, y, scalar.cast(i + 1, dtypes.uint64)), dtypes.int64)
+        place = scalar.minimum(scalar.maximum(at(0, (*index, i)), as_int(0)), i)
         moved = Store(out, (*index, i), scalar.load(out, (*index, place)))
         return (For(i, length, (moved, Store(out, (*index, place), i))),)
 
     return _nest(node.dims[:-1], make)
 
 
-def _permutation_reference(state: Any, *sizes: Any, shape: Any) -> Any:
-    return random_reference.permutations(state, param_values(shape, sizes))
-
-
-RANDOM_PERMUTATION = OpDef(
-    name="random_permutation",
-    doc="The numbers from 0 on along the last axis, in random order.",
-    infer=_permutation_infer,
-    reference=_permutation_reference,
-    loops=_permutation_loops,
-    guards=lambda node: [
-        *state_guards(node),
-        *size_guards("permutation", node, param_dims(node.params["shape"], node.inputs[1:])),
-    ],
-    cost=COST,
+RANDOM_ORDER = OpDef(
+    name="random_order",
+    doc="The numbers from 0 on along the last axis, shuffled: number i is put at its place, what was there at i.",
+    infer=_order_infer,
+    reference=random_reference.orders,
+    loops=_order_loops,
+    cost=4,
     category="random",
     cases=lambda rng: [
-        ((_states(rng),), {"shape": (12,)}),
-        ((_states(rng),), {"shape": (3, 7)}),
-        ((_states(rng), np.int64(5)), {"shape": (2, 2, None)}),
-        ((_states(rng),), {"shape": (3, 0)}),
+        ((np.array([0, 1, 0, 3, 2, 1]),), {}),
+        ((rng.integers(0, np.arange(1, 8), (3, 7)),), {}),
+        ((rng.integers(0, np.arange(1, 6), (2, 2, 5)),), {}),
+        ((np.zeros((3, 0), np.int64),), {}),
     ],
 )

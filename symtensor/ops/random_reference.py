@@ -114,16 +114,13 @@ def multinomials(state: Array, n: Array, p: Array) -> Array:
     return result
 
 
-def permutations(state: Array, shape: tuple[int, ...]) -> Array:
-    """Shuffled positions along the last axis (R. Durstenfeld, 1964, from the inside out)."""
-    result = np.zeros(shape, np.int64)
-    length = shape[-1]
-    first, second, stream, position = state
-    for row, order in enumerate(result.reshape(-1, length) if length else ()):
-        offsets = row * length + np.arange(length)
-        x, y = (words_of(first, second, stream, extra, position, offsets) for extra in (0, 1))
-        for i in range(length):
-            j = (((int(x[i]) << 64) + int(y[i])) * (i + 1)) >> 128
-            order[i] = order[j]
-            order[j] = i
+def orders(places: Array) -> Array:
+    """Shuffled positions along the last axis: element i goes to its place, what was there to i."""
+    result = np.zeros(places.shape, np.int64)
+    length = places.shape[-1]
+    for row, chosen in enumerate(places.reshape(-1, length) if length else ()):
+        order = result.reshape(-1, length)[row]
+        for i, place in enumerate(chosen):
+            order[i] = order[place]
+            order[place] = i
     return result

@@ -16,7 +16,7 @@ from symtensor.ops.arguments import as_element, as_params, int64, known_int, siz
 from symtensor.ops.creation import count_up
 from symtensor.ops.elementwise_bits import logical_and, logical_or
 from symtensor.ops.indexing import getitem
-from symtensor.ops.random_counts import RANDOM_BINOMIAL, RANDOM_MULTINOMIAL, RANDOM_PERMUTATION
+from symtensor.ops.random_counts import RANDOM_BINOMIAL, RANDOM_MULTINOMIAL, RANDOM_ORDER
 from symtensor.ops.random_draws import (
     RANDOM_ADVANCE,
     RANDOM_BELOW,
@@ -297,6 +297,10 @@ def spread_rows(name: str, rows: Tensor, sizes: Sizes) -> Tensor:
 def multinomial(state: Tensor, n: TensorLike, p: TensorLike, size: Sizes | None, dtype: object) -> Draw:
     """How often each category occurs in n draws, for each row of probabilities."""
     chances = weights("multinomial", p)
+    if known_int(n) == 1:
+        found, after = categorical(state, chances, size, None)
+        place = count_up(chances.dims[-1] if isinstance(chances.dims[-1], int) else dim(chances, chances.ndim - 1))
+        return as_element(OPS["eq"](dimshuffle(found, *range(found.ndim), "x"), place), whole_type(dtype)), after
     count = _count("multinomial", n)
     batch = getitem(chances, (..., 0))
     sizes = common_sizes("multinomial", size, (count, as_element(batch, dtypes.float64)))
@@ -313,9 +317,9 @@ def multinomial(state: Tensor, n: TensorLike, p: TensorLike, size: Sizes | None,
 def permutation(state: Tensor, length: int | Tensor, size: Sizes, dtype: object) -> Draw:
     """Permutations of 0 to ``length - 1`` along the last axis, one for each element of ``size``."""
     sizes: Sizes = [*size, length]
-    shape, given = as_params(sizes)
-    drawn = RANDOM_PERMUTATION.make(state, *given, shape=shape)
-    return as_element(drawn, whole_type(dtype)), advanced(state, sizes)
+    bounds = as_element(count_up(length), dtypes.uint64) + constant(1, dtypes.uint64)
+    places = as_element(RANDOM_BELOW.make(state, broadcast_sizes(bounds, sizes)), dtypes.int64)
+    return as_element(RANDOM_ORDER.make(places), whole_type(dtype)), advanced(state, sizes)
 
 
 def length_of(name: str, value: TensorLike) -> int | Tensor:
