@@ -75,7 +75,7 @@ def compile_program(program: Program) -> CompiledProgram:
     if code is None:
         from symtensor_codegen.llvm.jit import compile_ir
 
-        code = compile_ir(text, quick=not any(isinstance(step, Loop) for step in program.steps))
+        code = compile_ir(text, quick=not any(isinstance(step, Loop) for step in walk(program.steps)))
         cache.put(key, code)
     library = _load(code, _addresses(externals, symbols), "program")
     times = {"kernels": (middle - start) * 1e3, "program": (perf_counter() - middle) * 1e3}
