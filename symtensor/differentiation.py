@@ -92,9 +92,10 @@ def stable(outputs: Sequence[Tensor], keep: Sequence[Tensor]) -> list[Tensor]:
 
     The tensors in ``keep`` stay as they are: the gradient is asked for, or stops, there.
     """
+    from .loops.passes import only_last
     from .rules import stabilise
 
-    return list(stabilise(outputs, keep))
+    return list(stabilise(only_last(outputs, keep), keep))
 
 
 def Lop(

@@ -50,15 +50,15 @@ def settle(outputs: Sequence[Tensor], rewriting: Rewriting) -> list[Tensor]:
     return [memo[output] for output in outputs]
 
 
-def only_last(outputs: Sequence[Tensor]) -> list[Tensor]:
+def only_last(outputs: Sequence[Tensor], keep: Sequence[Tensor] = ()) -> list[Tensor]:
     """The outputs with the last row of a state's values replaced by the last state: then no other row is stored.
 
-    (For a loop without steps this is the initial state, where the row would be an error.)
+    (For a loop without steps this is the initial state, where the row would be an error.) Rows in ``keep`` stay.
     """
     found: dict[Tensor, Tensor] = {}
     with no_recording():
-        for node in ancestors(outputs):
-            if node.op is SUBTENSOR and node.inputs[0].op is TRACE and _is_last(node):
+        for node in ancestors(outputs, stop=keep):
+            if node not in keep and node.op is SUBTENSOR and node.inputs[0].op is TRACE and _is_last(node):
                 rows = node.inputs[0]
                 loop, inner = rows.inputs[0], rows.params["node"]
                 body = body_of(loop)

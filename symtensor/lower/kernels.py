@@ -244,24 +244,44 @@ class Builder:
         self._insert(path, [Store(unit.buffer, unit.indices, value)], needs, {unit.buffer})
         self.scopes[unit.buffer] = path
 
-    def _evaluated(self, value: Scalar, path: tuple[Scalar, ...]) -> tuple[Scalar, list[_Need]]:
-        """``value`` with its reductions computed by loops placed before; and what it needs."""
-        needs: list[_Need] = []
+    def _evaluated(
+        self, value: Scalar, path: tuple[Scalar, ...], after: Sequence[_Need] = ()
+    ) -> tuple[Scalar, list[_Need]]:
+        """``value`` with its reductions computed by loops placed before; and what it and ``after`` need."""
         if self.plain and not self.staged:
-            return value, needs
-        memo: dict[Scalar, Scalar] = {}
-        for node in topological([value], lambda n: () if n.op is reduce_op else n.args):
-            if node.op is reduce_op:
-                memo[node] = result = self._reduced(node, path)
-                needs.append(_Need(result.param, self.scopes[result.param]))
-            elif node.args:
-                args = tuple(memo[a] for a in node.args)
-                memo[node] = node if args == node.args else substitution.rebuild(node, args)
-                if node.op is load_op and node.param in self.scopes:
-                    needs.append(_Need(node.param, self._complete_within(node)))
-            else:
-                memo[node] = node
-        return memo[value], needs
+            return value, []
+        order = topological([value], lambda n: () if n.op is reduce_op else n.args)
+        loads = [n for n in order if n.op is load_op and n.param in self.scopes]
+        read = [*after, *[_Need(n.param, self._complete_within(n)) for n in loads]]
+        # A reduction that needs new loops takes registers of other loops out of reach: those are computed again.
+        while True:
+            needs = list(read)
+            memo: dict[Scalar, Scalar] = {}
+            for node in order:
+                if node.op is reduce_op:
+                    memo[node] = result = self._reduced(node, path, read)
+                    needs.append(_Need(result.param, self.scopes[result.param]))
+                elif node.args:
+                    args = tuple(memo[a] for a in node.args)
+                    memo[node] = node if args == node.args else substitution.rebuild(node, args)
+                else:
+                    memo[node] = node
+            if self._in_reach(path, needs):
+                return memo[value], needs
+
+    def _in_reach(self, path: tuple[Scalar, ...], needs: Sequence[_Need]) -> bool:
+        """Whether the loops that something with these needs is put into are those that its registers live in."""
+        block, entered = self.root, ()
+        registers = [n for n in needs if isinstance(n.thing, Register)]
+        for position, index in enumerate(path):
+            child = self._enterable(block, index, entered, needs)
+            inside = [n for n in registers if position < len(n.within)]
+            if child is None or not inside:
+                return not inside
+            if any(n.thing not in child.provides for n in inside):
+                return False
+            block, entered = child, (*entered, index)
+        return True
 
     def _complete_within(self, node: Scalar) -> tuple[Scalar, ...]:
         """The leading loops of a buffer's store at whose own index this load reads it."""
@@ -272,17 +292,23 @@ class Builder:
             agreeing.append(index)
         return tuple(agreeing)
 
-    def _reduced(self, node: Scalar, path: tuple[Scalar, ...]) -> Scalar:
-        """The register that holds a reduction, computed by a loop inside the leading loops of ``path`` it needs."""
+    def _reduced(self, node: Scalar, path: tuple[Scalar, ...], after: Sequence[_Need]) -> Scalar:
+        """The register that holds a reduction, computed by a loop inside the leading loops of ``path`` it needs.
+
+        What reads the register has the needs ``after``, too.
+        """
         needed = [i for i in path if i in node.free]
         outer = path[: 1 + path.index(needed[-1])] if needed else ()
         known = self.registers.get(node)
         if known is not None and self.scopes[known.param] == path[: len(self.scopes[known.param])]:
-            return known
+            if self._in_reach(path, [*after, _Need(known.param, self.scopes[known.param])]):
+                return known
+        else:
+            after = ()  # nothing is computed twice yet: it shares loops with what is there
         reduction = node.param
         index, combine = reduction.index, reduction.combine
         inside = (*outer, index)
-        body, needs = self._evaluated(node.args[0], inside)
+        body, needs = self._evaluated(node.args[0], inside, after)
         scope = frozenset(outer)
         if combine in ARG_COMBINES:
             best = Register("best", body.dtype)
@@ -335,7 +361,7 @@ class Builder:
         block.children.extend(leaves)
 
     def _enterable(
-        self, block: _Loop, index: Scalar, entered: tuple[Scalar, ...], needs: list[_Need]
+        self, block: _Loop, index: Scalar, entered: tuple[Scalar, ...], needs: Sequence[_Need]
     ) -> "_Loop | None":
         for child in reversed(block.children):
             if not isinstance(child, _Loop):

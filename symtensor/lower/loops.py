@@ -5,6 +5,7 @@ in every step is computed where it belongs.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from symtensor_codegen import dtypes, scalar
@@ -52,6 +53,7 @@ def share_guards(body: Body, inner: "Planner", outer: "Planner") -> None:
     kept = []
     for guard in inner.sizes.guards:
         tokens = [symbol.param[1] for symbol in scalar_symbols(guard.condition)]
+        guard = replace(guard, values=tuple(inner.sizes.of(v) for v in guard.values))
         (kept if any(t in own for t in tokens) else outer.sizes.guards).append(guard)
     inner.sizes.guards[:] = kept
 

@@ -433,7 +433,8 @@ class _Flow:
             if self.knows(as_dim(item.condition)):
                 self.pending.remove(item)
                 planner.messages.append(item.message)
-                values = [v if self.knows(v) else planner.sizes.of(v) for v in item.values]
+                inside = planner.units.step is not None
+                values = [v if self.knows(v) and not inside else planner.sizes.of(v) for v in item.values]
                 self.steps.append(Guard(item.condition, item.message, tuple(values)))
 
     def run(

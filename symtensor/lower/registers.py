@@ -246,8 +246,8 @@ class _Lowering:
         work.scratch, work.before, work.after = tuple(scratch), (*before, *before_loop), tuple(after)
         return work
 
-    def _places(self, node: Tensor) -> list[tuple[int, ...]]:
-        return list(places(*[range(size) for size in self.shapes[node]]))
+    def _places(self, node: Tensor) -> list[Index]:
+        return [tuple(as_int(i) for i in place) for place in places(*[range(size) for size in self.shapes[node]])]
 
     def _extent(self) -> Dim:
         if self.whole:

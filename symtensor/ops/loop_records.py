@@ -16,6 +16,7 @@ from symtensor_codegen import dtypes, scalar
 from symtensor_codegen.errors import DTypeError, InternalError, ShapeError
 from symtensor_codegen.scalar import Dim
 
+from .arguments import nonnegative
 from .loop_body import Body, Parts, outer_size, parts
 
 
@@ -71,7 +72,8 @@ def _guards_of_loop(node: Tensor) -> Sequence[Guard]:
     body, given = body_of(node), parts_of(node)
     count = dim_of(given.count)
     guards: list[Guard] = []
-    _require(guards, scalar.ge(scalar.as_int(count), 0), "scan: {0} steps", (count,), ValueError)
+    if not nonnegative(count):
+        _require(guards, scalar.ge(scalar.as_int(count), 0), "scan: {0} steps", (count,), ValueError)
     for variable, sequence in zip(body.sequences, given.sequences, strict=True):
         have = sequence.dims[0]
         if have is not count and have != count:

@@ -20,7 +20,7 @@ def folded(node: Tensor) -> Tensor | None:
 
     Operations that make much out of little (broadcasts, ranges) stay; so does what fails, to fail when run.
     """
-    if node.op.reference is None or not all(i.op is CONSTANT for i in node.inputs):
+    if node.op.category == "control" or node.op.reference is None or not all(i.op is CONSTANT for i in node.inputs):
         return None
     shape = node.type.shape
     if None in shape:
