@@ -15,7 +15,8 @@ import pytest
 
 from symtensor_codegen import dtypes, scalar
 from symtensor_codegen.errors import InternalError
-from symtensor_codegen.llvm import jit
+from symtensor_codegen.llvm import calling, jit
+from symtensor_codegen.llvm import native as native_runtime
 from symtensor_codegen.llvm.backend import compile_program
 from symtensor_codegen.llvm.calling import Cell
 from symtensor_codegen.llvm.emit_program import emit_program
@@ -202,10 +203,17 @@ def allocating(size: Dim) -> Program:
     return program((HOW_OFTEN,), steps, (Output(total),))
 
 
-@pytest.mark.parametrize("size", [10, 5000])
+@pytest.mark.parametrize("size", [10, 1000])
 def test_memory_of_steps_is_given_back(size: int) -> None:
-    found = both(allocating(size), np.array(40))[0]
-    assert found == sum(size - 1 + t for t in range(40))
+    found = both(allocating(size), np.array(20))[0]
+    assert found == sum(size - 1 + t for t in range(20))
+
+
+def test_loops_without_the_native_run_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native_runtime, "runtime", lambda: None)
+    monkeypatch.setattr(calling, "_bound", {})
+    found = native(allocating(1000))(np.array(40))[0]
+    assert found == sum(999 + t for t in range(40))
 
 
 def resident() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -436,6 +437,48 @@ def test_guarded_loads_and_extremes_after_assignments() -> None:
     )
     for x in ([1.0, 9.0, 1.0, 0.0, 0.0], [1.0, 2.0, 3.0, 0.0, 0.0]):
         both(kernel, np.array(x), np.zeros(5), np.zeros(1), sizes=[5])
+
+
+def mixing(size: int, rounds: int) -> Kernel:
+    """``size`` registers, each mixed with all others ``rounds`` times a step: size * size * rounds * 2 operations."""
+    registers = tuple(Register(f"r{k}", F64) for k in range(size))
+    values: list[Scalar] = [read(r) for r in registers]
+    for _ in range(rounds):
+        mixed = []
+        for k in range(size):
+            total = values[k] * load(X, (AT,))
+            for j, other in enumerate(values):
+                total = total + other * (0.25 / (1 + j + k))
+            mixed.append(total)
+        values = mixed
+    declared = [Declare(r, const(0.5, F64)) for r in registers]
+    step = (Store(OUT, (AT,), read(registers[0])), Assign(registers, tuple(values)))
+    return make(*declared, For(AT, N, step), Store(LAST, (as_int(0),), read(registers[-1])))
+
+
+def test_a_large_step() -> None:
+    """Deep expressions, all registers in each: interpreted without recursion, written once."""
+    kernel = mixing(6, 30)
+    both(kernel, np.linspace(0.1, 0.5, 4), np.zeros(4), np.zeros(1), sizes=[4])
+    text = emit_kernel(kernel, jit.host(), "kernel")
+    assert text.count("fmul") + text.count("fadd") < 6 * 6 * 30 * 2 + 6 * 30 + 20
+
+
+def test_code_grows_as_the_step_does() -> None:
+    """Four times the registers' pairs are four times the lines, and not more than eight times the time."""
+
+    def seconds(kernel: Kernel) -> float:
+        best = np.inf
+        for _ in range(3):
+            start = time.process_time()
+            emit_kernel(kernel, jit.host(), "kernel")
+            best = min(best, time.process_time() - start)
+        return float(best)
+
+    small, large = mixing(12, 2), mixing(24, 2)
+    lines = [emit_kernel(k, jit.host(), "kernel").count("\n") for k in (small, large)]
+    assert lines[1] < 4.5 * lines[0]
+    assert seconds(large) < 8 * seconds(small)
 
 
 @pytest.mark.parametrize("seed", range(3))
