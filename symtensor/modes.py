@@ -22,7 +22,7 @@ class ModeRecord:
 
     ``runs``: ``"native"`` code; native code whose every value is compared with the ``"reference"``
     (``"debug"``) or looked through for NaN and infinity (``"nan_guard"``); or the reference alone. ``quick``
-    leaves out all passes but the first. ``nan``, ``inf`` and ``big`` (beyond 1e10) are what ``nan_guard``
+    leaves out the passes that only make code faster. ``nan``, ``inf`` and ``big`` (beyond 1e10) are what ``nan_guard``
     refuses.
     """
 
@@ -41,7 +41,7 @@ RECORDS = {
         ModeRecord("fast_run", "every pass, native code"),
         ModeRecord(
             "fast_compile",
-            "only the first pass, native code: for large graphs that run a few times",
+            "only the passes canonical and stability, native code: for large graphs that run a few times",
             quick=True,
         ),
         ModeRecord(

@@ -43,7 +43,7 @@ GRAPH_PASSES = (
 # Before them, where there are any: each branch and loop in its final form, its bodies rewritten by the same passes.
 STRUCTURE = (("branches", has_branches, settle_branches), ("loops", has_loops, settle))
 FAST_MATH = Pass("fast_math", "rules that are not exact in IEEE arithmetic; with config.fast_math", _rules("fast_math"))
-QUICK_PASSES = GRAPH_PASSES[:1]  # mode fast_compile
+QUICK_PASSES = (GRAPH_PASSES[0], GRAPH_PASSES[2])  # mode fast_compile: one spelling, and stable values
 
 
 @dataclass(slots=True)

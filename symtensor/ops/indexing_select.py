@@ -164,23 +164,50 @@ def inverse_permutation(perm: TensorLike) -> Tensor:
     return set_subtensor(place, as_element(counts[-1], p.element))
 
 
-def unravel_index(indices: TensorLike, dims: Any) -> tuple[Tensor, ...]:
-    """Flat positions in an array of sizes ``dims`` (C order) as one index array for each axis."""
-    position = as_element(as_tensor(indices), dtypes.int64)
-    extents = [as_size_tensor(d) for d in sizes_of("unravel_index", dims)]
+def _checked(position: Tensor, extent: Tensor) -> Tensor:
+    """Positions as they are where they lie in [0, extent); others are refused when the program runs."""
+    counted = OPS["switch"](OPS["lt"](position, int64(0)), extent, position)  # below zero counts as too large
+    return getitem(count_up(extent), counted)
+
+
+def _ordered(name: str, dims: Any, order: str) -> tuple[list[Tensor], bool]:
+    if order not in ("C", "F"):
+        raise ValueError(f"{name}: the order must be 'C' or 'F', not {order!r}")
+    return [as_size_tensor(d) for d in sizes_of(name, dims)][:: -1 if order == "F" else 1], order == "F"
+
+
+def unravel_index(indices: TensorLike, dims: Any, order: str = "C") -> tuple[Tensor, ...]:
+    """Flat positions in an array of sizes ``dims`` as one index array for each axis.
+
+    Raises:
+        OutOfRangeError: when the program runs, for a position that is not in the array.
+    """
+    extents, turned = _ordered("unravel_index", dims, order)
+    total = int64(1)
+    for extent in extents:
+        total = total * extent
+    position = _checked(_indices("unravel_index", indices, total, "raise"), total)
     found: list[Tensor] = []
     for extent in reversed(extents[1:]):
         found.append(position % extent)
         position = position // extent
-    return (position, *reversed(found))
+    found.append(position)
+    return tuple(found if turned else reversed(found))
 
 
-def ravel_multi_index(multi_index: Sequence[TensorLike], dims: Any) -> Tensor:
-    """Index arrays as flat positions in an array of sizes ``dims`` (C order)."""
-    extents = [as_size_tensor(d) for d in sizes_of("ravel_multi_index", dims)]
+def ravel_multi_index(multi_index: Sequence[TensorLike], dims: Any, mode: str = "raise", order: str = "C") -> Tensor:
+    """Index arrays as flat positions in an array of sizes ``dims``.
+
+    ``mode``: ``"raise"``, ``"wrap"`` or ``"clip"`` indices out of range (negative ones among them).
+
+    Raises:
+        OutOfRangeError: when the program runs, for an index out of range.
+    """
+    extents, turned = _ordered("ravel_multi_index", dims, order)
     if len(extents) != len(multi_index):
         raise ShapeError(f"ravel_multi_index: {len(multi_index)} index arrays for {len(extents)} sizes")
-    position = as_element(as_tensor(multi_index[0]), dtypes.int64)
-    for extent, index in zip(extents[1:], multi_index[1:], strict=True):
-        position = position * extent + as_element(as_tensor(index), dtypes.int64)
+    position = int64(0)
+    for extent, given in zip(extents, list(multi_index)[:: -1 if turned else 1], strict=True):
+        index = _indices("ravel_multi_index", given, extent, mode)
+        position = position * extent + (_checked(index, extent) if mode == "raise" else index)
     return position

@@ -55,6 +55,8 @@ def _reshape_infer(inputs: tuple[Tensor, ...], params: Params) -> Inferred:
     if len(computed) > 1 or any(isinstance(size, int) and size < -1 for size in target):
         raise ShapeError(message + "; at most one size may be -1")
     if computed:
+        if any(isinstance(size, int) and size == 0 for size in target):
+            raise ShapeError(message + "; a size of -1 cannot be found beside sizes of 0")
         size = _quotient(x.dims, [s for k, s in enumerate(target) if k != computed[0]])
         if size is None:
             raise ShapeError(message)
@@ -68,6 +70,11 @@ def _reshape_infer(inputs: tuple[Tensor, ...], params: Params) -> Inferred:
 def _reshape_guards(node: Tensor) -> list[Guard]:
     x = node.inputs[0]
     guards = size_guards("reshape", node, node.dims)
+    if -1 in node.params["shape"]:
+        found = node.dims[node.params["shape"].index(-1)]
+        if isinstance(found, Scalar) and found.op is scalar.floordiv:
+            wrong = f"reshape: a size of -1 cannot be found beside sizes of 0: {describe(x)}"
+            guards.append(Guard(scalar.ne(found.args[1], 0), wrong))
     if _factor_set(x.dims) == _factor_set(node.dims):
         return guards
     message = f"reshape: {{0}} elements cannot become {{1}}: {describe(x)}"

@@ -1,5 +1,6 @@
 """Every NumPy ufunc has a counterpart in ``symtensor.tensor``: the same types, and the same values when compiled."""
 
+import itertools
 import warnings
 
 import numpy as np
@@ -14,6 +15,7 @@ from symtensor_codegen.errors import DTypeError
 UFUNCS = {name: f for name, f in vars(np).items() if isinstance(f, np.ufunc) and f.signature is None}
 ABSENT = {"isnat"}  # of dates
 TYPES = ("bool", "int8", "uint16", "int64", "uint64", "float16", "float32", "complex64")
+PAIRS = tuple(itertools.product(("bool", "int8", "int64", "uint64", "float32", "complex64"), repeat=2))
 OF_NO_ORDER = {"fmax", "fmin", "greater", "greater_equal", "less", "less_equal", "maximum", "minimum"}
 # Where we differ, and why.
 OURS = {
@@ -52,7 +54,7 @@ def numpys(function: np.ufunc, arrays: list[np.ndarray]) -> tuple[np.ndarray, ..
 @pytest.mark.parametrize("name", [n for n in UFUNCS if n not in ABSENT])
 def test_ufunc(name: str) -> None:
     function, ours = UFUNCS[name], getattr(T, name)
-    kinds = [(one,) for one in TYPES] if function.nin == 1 else [(a, b) for a in TYPES for b in TYPES]
+    kinds = [(one,) for one in TYPES] if function.nin == 1 else PAIRS
     inputs, outputs, given, wanted = [], [], [], []
     for types in kinds:
         if any(name == known and np.dtype(types[0]).kind in letters for known, letters in OURS):
