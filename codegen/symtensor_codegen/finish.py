@@ -164,10 +164,10 @@ def merge_indices(value: Scalar, outer: Scalar, inner: Scalar, merged: Scalar) -
         if node.op is load_op and (outer in node.args or inner in node.args):
             if not _paired(node.param, node.args, *loops):
                 return None
-            position = node.args.index(outer)
+            axis = node.args.index(outer)
             dims = node.param.dims
-            flat = _Reshaped(node.param, (*dims[:position], merged.param.extent, *dims[position + 2 :]))
-            memo[node] = scalar.load(flat, (*node.args[:position], merged, *node.args[position + 2 :]))
+            flat = _Reshaped(node.param, (*dims[:axis], merged.param.extent, *dims[axis + 2 :]))
+            memo[node] = scalar.load(flat, (*node.args[:axis], merged, *node.args[axis + 2 :]))
         elif outer in node.free or inner in node.free:
             args = tuple(memo.get(a, a) for a in node.args)
             if outer in args or inner in args or row in args:
