@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from symtensor_codegen import scalar, substitution
+from symtensor_codegen.errors import InternalError
 from symtensor_codegen.expr import topological
 from symtensor_codegen.finish import storage
 from symtensor_codegen.loops import ArgUpdate, Declare, For, LoopKind, Statement, Store, Update
@@ -254,7 +255,7 @@ class Builder:
         loads = [n for n in order if n.op is load_op and n.param in self.scopes]
         read = [*after, *[_Need(n.param, self._complete_within(n)) for n in loads]]
         # A reduction that needs new loops takes registers of other loops out of reach: those are computed again.
-        while True:
+        for _ in order:
             needs = list(read)
             memo: dict[Scalar, Scalar] = {}
             for node in order:
@@ -268,10 +269,12 @@ class Builder:
                     memo[node] = node
             if self._in_reach(path, needs):
                 return memo[value], needs
+        raise InternalError(f"no loop reaches all reductions of {self.group.units[-1].node!r}")
 
     def _in_reach(self, path: tuple[Scalar, ...], needs: Sequence[_Need]) -> bool:
         """Whether the loops that something with these needs is put into are those that its registers live in."""
-        block, entered = self.root, ()
+        block = self.root
+        entered: tuple[Scalar, ...] = ()
         registers = [n for n in needs if isinstance(n.thing, Register)]
         for position, index in enumerate(path):
             child = self._enterable(block, index, entered, needs)

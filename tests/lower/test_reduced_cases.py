@@ -163,6 +163,23 @@ def test_sizes_that_are_counted(mode: str) -> None:
 
 
 @MODES
+def test_reductions_read_beside_neighbours(mode: str) -> None:
+    """Row j of one loop reads what row k stored: rows j need a second loop, and their reduction once more in it."""
+    x, y = T.dtensor3("x"), T.dvector("y")
+    best = T.cast(x.argmax(axis=1), "float64")
+    total, power = x.sum(axis=1), T.exp(x.max(axis=1))
+    outputs = [
+        (best * y).dimshuffle(0, 1, "x") < (best * y).dimshuffle(0, "x", 1),
+        total.dimshuffle(0, 1, "x") * power.dimshuffle(0, "x", 1) - best.dimshuffle(0, 1, "x"),
+        T.nnet.softmax(total.dimshuffle(0, 1, "x") - power.dimshuffle(0, "x", 1)),
+    ]
+    arrays = [np.sin(np.arange(24.0)).reshape(2, 4, 3), np.array([1.0, -2.0, 3.0])]
+    check([x, y], outputs[:1], arrays, mode)
+    check([x], outputs[1:2], arrays[:1], mode)
+    check([x, y], [*outputs, power], arrays, mode)
+
+
+@MODES
 def test_slices_that_are_empty_whatever_their_bounds(mode: str) -> None:
     """Their size is 0, which mentions no bound; where they begin is computed all the same."""
     x, s = T.dmatrix("x"), shared(0.0)
