@@ -1,6 +1,6 @@
 """symtensor: a symbolic tensor compiler with automatic differentiation, in Theano's user model."""
 
-from . import compile, gradient, printing, tensor
+from . import compile, gof, gradient, printing, scalar, tensor
 from . import ops as _ops
 from .apply import Apply
 from .arguments import In, MissingInputError, Out, UnusedInputError, UpdateError
@@ -11,6 +11,7 @@ from .failures import NotFiniteError
 from .functions import function
 from .graph import Constant
 from .graph import Tensor as Variable
+from .misc.safe_asarray import _asarray
 from .modes import Mode
 from .printing import pp
 from .settings import config
@@ -22,7 +23,7 @@ del _ops
 __version__ = "0.1.0"
 
 __all__ = [
-    "compile", "gradient", "printing", "tensor", "Apply", "Constant", "Function", "In", "Lop", "MissingInputError",
-    "Mode", "NotFiniteError", "Out", "Rop", "SharedVariable", "UnusedInputError", "UpdateError", "Variable",
-    "clone", "config", "dot", "function", "grad", "pp", "shared",
+    "compile", "gof", "gradient", "printing", "scalar", "tensor", "_asarray", "Apply", "Constant", "Function", "In",
+    "Lop", "MissingInputError", "Mode", "NotFiniteError", "Out", "Rop", "SharedVariable", "UnusedInputError",
+    "UpdateError", "Variable", "clone", "config", "dot", "function", "grad", "pp", "shared",
 ]  # fmt: skip

@@ -3,6 +3,7 @@
 Every name is defined elsewhere and only gathered here; the table of operations is ``symtensor.opdef.OPS``.
 """
 
+from . import var as _var  # isort: skip  # noqa: F401  (the module, before the function that hides it)
 from symtensor.constants import (
     NotScalarConstantError,
     extract_constant,
@@ -367,3 +368,7 @@ __all__ = [
     "cumprod", "cumsum", "diff", "ediff1d", "TensorSharedVariable", "TensorType",
 ]  # fmt: skip
 __all__ += [*numpy_names.__all__, *variables.__all__]
+
+from . import basic, inplace, sharedvar, subtensor, type  # noqa: E402  (they gather the names above)
+
+__all__ += ["basic", "inplace", "sharedvar", "subtensor", "type"]

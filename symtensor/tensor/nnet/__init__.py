@@ -40,3 +40,7 @@ __all__ = [
     "prepend_scalar_to_each_row", "relu", "selu", "sigmoid", "sigmoid_binary_crossentropy", "silu",
     "softmax", "softmax_with_bias", "softplus", "softsign", "ultra_fast_sigmoid",
 ]  # fmt: skip
+
+from . import nnet, sigm
+
+__all__ += ["nnet", "sigm"]

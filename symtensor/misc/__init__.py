@@ -1,0 +1,1 @@
+"""Theano's namespace of odds and ends: ``symtensor.misc.safe_asarray``."""

@@ -1,0 +1,5 @@
+"""Theano's ``tensor.type``: types of tensors."""
+
+from symtensor.types import TensorType
+
+__all__ = ["TensorType"]
