@@ -9,7 +9,7 @@ from symtensor.graph import Params, Tensor, TensorLike, as_tensor
 from symtensor.opdef import OPS, At, Gradients, Inferred, OpDef, describe
 from symtensor_codegen import dtypes, scalar
 from symtensor_codegen.errors import DTypeError, ShapeError
-from symtensor_codegen.loops import Declare, For, Statement, Store, Update
+from symtensor_codegen.loops import Assign, Declare, For, Statement, Store, Update
 from symtensor_codegen.scalar import Buffer, Register, Scalar
 
 from .arguments import as_element, as_size_tensor, equal_guard, int64, normal_axis, sizes_of
@@ -55,9 +55,12 @@ def _sum_loops(node: Tensor, at: At, out: Buffer) -> tuple[Statement, ...]:
 
 
 def _product_loops(node: Tensor, at: At, out: Buffer) -> tuple[Statement, ...]:
-    return _running(
-        node, lambda index, r, value: (Update(r, "mul", at(0, index)), Store(out, index, value)), 1
-    )
+    def along(index: tuple[Scalar, ...], r: Register, value: Scalar) -> tuple[Statement, ...]:
+        if node.element.is_complex:  # both parts of the next product need both of the last
+            return Assign((r,), (value * at(0, index),)), Store(out, index, value)
+        return Update(r, "mul", at(0, index)), Store(out, index, value)
+
+    return _running(node, along, 1)
 
 
 def _cases(rng: np.random.Generator) -> Any:
@@ -113,7 +116,7 @@ CUMPROD = OpDef(
     loops=_product_loops,
     category="cumulative",
     tolerance=64,
-    cases=_cases,
+    cases=lambda rng: [*_cases(rng), ((rng.normal(size=(4, 3)) + 1j * rng.normal(size=(4, 3)),), {"axis": 0})],
 )
 
 

@@ -16,7 +16,7 @@ from symtensor_codegen.errors import DTypeError, ShapeError
 
 from .arguments import as_element, int64, known_int, normal_axes
 from .gradient_parts import typed
-from .reduction_records import ALL, ANY, ARGMAX, ARGMIN, LOGSUMEXP, MAX, MIN, PROD, SUM, Axes, restore
+from .reduction_records import ALL, ANY, ARGMAX, ARGMIN, COMPLEX_PROD, LOGSUMEXP, MAX, MIN, PROD, SUM, Axes, restore
 from .shaping import ravel, size
 
 
@@ -61,7 +61,10 @@ def _accumulated(
         for value in listed[1:]:
             total = total + value if op is SUM else total * value
         return _finish(total, axes, 1, keepdims)
-    reduced = op.make(as_element(x, inside), axes=axes, **params)
+    if op is PROD and inside.is_complex:
+        reduced = COMPLEX_PROD.make(as_element(x, inside), axes=axes)
+    else:
+        reduced = op.make(as_element(x, inside), axes=axes, **params)
     return _finish(as_element(reduced, result), axes, x.ndim, keepdims)
 
 

@@ -13,7 +13,8 @@ from symtensor.graph import Params, Tensor
 from symtensor.opdef import OPS, At, Gradients, Guard, Index, Inferred, OpDef, describe
 from symtensor_codegen import dtypes, scalar
 from symtensor_codegen.errors import DTypeError, ShapeError
-from symtensor_codegen.scalar import Scalar
+from symtensor_codegen.loops import Assign, Declare, For, Statement, Store
+from symtensor_codegen.scalar import Buffer, Register, Scalar
 
 from .arguments import as_element
 from .gradient_parts import typed, zeros
@@ -158,6 +159,49 @@ def _prod_cases(rng: np.random.Generator) -> Any:
 
 PROD = _reduction(
     "prod", "Product of elements.", "mul", np.prod, _prod_gradient, "iuf", of_bool="and", cases=_prod_cases
+)
+
+
+def _complex_prod_loops(node: Tensor, at: At, out: Buffer) -> tuple[Statement, ...]:
+    (x,), axes = node.inputs, node.params["axes"]
+    index = tuple([scalar.index("ijklmnpq"[a % 8], extent) for a, extent in enumerate(x.dims)])
+    kept = [a for a in range(x.ndim) if a not in axes]
+    product = Register("product", node.element)
+    so_far = scalar.read(product, frozenset([index[a] for a in kept]))
+    body: tuple[Statement, ...] = (Assign((product,), (so_far * at(0, index),)),)
+    for a in reversed(axes):
+        body = (For(index[a], x.dims[a], body),)
+    place = tuple([index[a] for a in kept])
+    body = (Declare(product, scalar.const(1, node.element)), *body, Store(out, place, so_far))
+    for a in reversed(kept):
+        body = (For(index[a], x.dims[a], body),)
+    return body
+
+
+def _complex_prod_infer(inputs: tuple[Tensor, ...], params: Params) -> Inferred:
+    (x,) = inputs
+    if not x.element.is_complex:
+        raise DTypeError(f"complex_prod does not take {x.element}: {describe(x)}")
+    return x.element, _kept(x, params["axes"])
+
+
+def _complex_prod_cases(rng: np.random.Generator) -> Any:
+    x = rng.normal(size=(3, 4, 2)) + 1j * rng.normal(size=(3, 4, 2))
+    for axes in ((0,), (2,), (0, 2), (0, 1, 2)):
+        yield (x,), {"axes": axes}
+    yield (x[0].astype("complex64"),), {"axes": (1,)}
+    yield (x[:0],), {"axes": (0,)}
+
+
+COMPLEX_PROD = OpDef(
+    name="complex_prod",
+    doc="Product of complex elements.",
+    infer=_complex_prod_infer,
+    reference=lambda x, axes: np.asarray(np.prod(x, axis=axes), x.dtype),
+    loops=_complex_prod_loops,
+    category="reduction",
+    cases=_complex_prod_cases,
+    tolerance=16,
 )
 
 
