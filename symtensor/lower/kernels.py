@@ -254,37 +254,39 @@ class Builder:
         order = topological([value], lambda n: () if n.op is reduce_op else n.args)
         loads = [n for n in order if n.op is load_op and n.param in self.scopes]
         read = [*after, *[_Need(n.param, self._complete_within(n)) for n in loads]]
-        # A reduction that needs new loops takes registers of other loops out of reach: those are computed again.
+        placed: Sequence[_Need] = after
         for _ in order:
             needs = list(read)
             memo: dict[Scalar, Scalar] = {}
             for node in order:
                 if node.op is reduce_op:
-                    memo[node] = result = self._reduced(node, path, read)
+                    memo[node] = result = self._reduced(node, path, placed)
                     needs.append(_Need(result.param, self.scopes[result.param]))
                 elif node.args:
                     args = tuple(memo[a] for a in node.args)
                     memo[node] = node if args == node.args else substitution.rebuild(node, args)
                 else:
                     memo[node] = node
-            if self._in_reach(path, needs):
+            missed = self._out_of_reach(path, needs)
+            if not missed:
                 return memo[value], needs
+            # Their loops end before something else that is needed: these reductions are computed again after it.
+            self.registers = {node: known for node, known in self.registers.items() if known.param not in missed}
+            placed = [n for n in needs if n.thing not in missed]
         raise InternalError(f"no loop reaches all reductions of {self.group.units[-1].node!r}")
 
-    def _in_reach(self, path: tuple[Scalar, ...], needs: Sequence[_Need]) -> bool:
-        """Whether the loops that something with these needs is put into are those that its registers live in."""
+    def _out_of_reach(self, path: tuple[Scalar, ...], needs: Sequence[_Need]) -> set[object]:
+        """Registers that live in other loops than those that something with these needs is put into."""
         block = self.root
         entered: tuple[Scalar, ...] = ()
         registers = [n for n in needs if isinstance(n.thing, Register)]
         for position, index in enumerate(path):
-            child = self._enterable(block, index, entered, needs)
-            inside = [n for n in registers if position < len(n.within)]
-            if child is None or not inside:
-                return not inside
-            if any(n.thing not in child.provides for n in inside):
-                return False
+            inside = {n.thing for n in registers if position < len(n.within)}
+            child = self._enterable(block, index, entered, needs) if inside else None
+            if child is None or not inside <= child.provides:
+                return inside if child is None else inside - child.provides
             block, entered = child, (*entered, index)
-        return True
+        return set()
 
     def _complete_within(self, node: Scalar) -> tuple[Scalar, ...]:
         """The leading loops of a buffer's store at whose own index this load reads it."""
@@ -298,16 +300,13 @@ class Builder:
     def _reduced(self, node: Scalar, path: tuple[Scalar, ...], after: Sequence[_Need]) -> Scalar:
         """The register that holds a reduction, computed by a loop inside the leading loops of ``path`` it needs.
 
-        What reads the register has the needs ``after``, too.
+        The loops come after those that provide the needs ``after``.
         """
         needed = [i for i in path if i in node.free]
         outer = path[: 1 + path.index(needed[-1])] if needed else ()
         known = self.registers.get(node)
         if known is not None and self.scopes[known.param] == path[: len(self.scopes[known.param])]:
-            if self._in_reach(path, [*after, _Need(known.param, self.scopes[known.param])]):
-                return known
-        else:
-            after = ()  # nothing is computed twice yet: it shares loops with what is there
+            return known
         reduction = node.param
         index, combine = reduction.index, reduction.combine
         inside = (*outer, index)

@@ -180,6 +180,22 @@ def test_reductions_read_beside_neighbours(mode: str) -> None:
 
 
 @MODES
+@pytest.mark.parametrize("axis", [0, 1])
+def test_reductions_of_reductions_that_read_them_again(mode: str, axis: int) -> None:
+    """Each pass of a softmax or variance over sums is a loop of its own, and computes the sums in it."""
+    x = T.dtensor3("x")
+    arrays = [np.cos(np.arange(60.0)).reshape(3, 4, 5)]
+    total = x.sum(axis=2)
+    readers = (T.nnet.softmax, T.nnet.log_softmax, T.var, T.std, T.logsumexp, T.ptp)
+    check([x], [read(total, axis=axis) for read in readers], arrays, mode)
+    for read in readers:
+        check([x], [read(total, axis=axis)], arrays, mode)
+        check([x], [read(T.exp(x.max(axis=0)) * 2, axis=axis), total], arrays, mode)
+        check([x], [read(T.stack([x[0], x[1], x[2]]).sum(axis=0), axis=axis)], arrays, mode)
+        check([x], [read(T.nnet.softmax(x, axis=1).prod(axis=1), axis=axis)], arrays, mode)
+
+
+@MODES
 def test_slices_that_are_empty_whatever_their_bounds(mode: str) -> None:
     """Their size is 0, which mentions no bound; where they begin is computed all the same."""
     x, s = T.dmatrix("x"), shared(0.0)
