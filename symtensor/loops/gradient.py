@@ -2,7 +2,8 @@
 
 Its states are the gradients of the forward loop's states; its sequences are the gradients that arrive at each step,
 and what the steps of the forward loop computed. Of the latter as little as is cheap to start from is stored: results
-of products, reductions and transcendental functions, not of arithmetic, which is done again.
+of products, reductions and transcendental functions, not of arithmetic, which is done again. A body that says
+``recompute`` stores nothing of this: all of a step is done again, from its variables.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from symtensor.ops.loop_records import FINAL, LOOP, TRACE, body_of, final, parts
 from symtensor.pullback import has_gradient, pull_back
 from symtensor.rewrite.sizes import size_tensor
 from symtensor.types import TensorType
+from symtensor_codegen.errors import ShapeError
 
 RECOMPUTED = 4  # elementwise operations of at most this cost are done again rather than stored
 MOVES = frozenset(("dimshuffle", "reshape", "broadcast_to", "cast", "subtensor"))
@@ -92,7 +94,9 @@ class _Reverse:
         body, given = self.body, self.given
         index = index_variable()
         forward = frozenset(body.variables)
-        saved = _saved(outputs, forward, frozenset([*body.carries, *body.nexts]))
+        sizes = self._sizes(outputs)
+        free = frozenset([*body.carries, *body.nexts, *sizes])
+        saved = _saved(outputs, forward, free, body.recompute)
         stand_in: dict[Tensor, Tensor] = {}
         sequences: list[tuple[Tensor, Tensor]] = [(weights[v], self._rows(g)) for v, g in self.traces.items()]
         constants: list[tuple[Tensor, Tensor]] = []
@@ -100,10 +104,10 @@ class _Reverse:
             if node in body.constants:
                 stand_in[node] = kept = variable(node.type, node.name)
                 constants.append((kept, given.constants[body.constants.index(node)]))
-            elif node.op.name == "dim":
+            elif node in sizes:
                 kept = variable(node.type, "size")
                 stand_in[node] = kept
-                constants.append((kept, self._size(node)))
+                constants.append((kept, sizes[node]))
             elif node is body.index:
                 last = variable(node.type, "last_step")
                 constants.append((last, OPS["sub"](self._total(), constant(1, "int64"))))
@@ -130,16 +134,25 @@ class _Reverse:
             not body.backwards,
             -1,
             f"gradient of {body.name}" if body.name else "gradient",
+            recompute=body.recompute,
         )
         initial = [self.finals[k] if k in self.finals else _zeros_like(given.initial[k]) for k in carries]
         initial += [_zeros_like(given.constants[k]) for k, _ in sums]
         loop = LOOP.make(self.count, *initial, *[s for _, s in sequences], *[c for _, c in constants], body=made)
         return loop, inner
 
-    def _size(self, node: Tensor) -> Tensor:
-        """A size inside the forward loop, outside of it."""
-        size = outer_size(self.body, self.node.inputs)(node.inputs[0].dims[node.params["axis"]])
-        return constant(size, "int64") if isinstance(size, int) else size_tensor(size)
+    def _sizes(self, outputs: Sequence[Tensor]) -> dict[Tensor, Tensor]:
+        """The sizes inside the forward loop that are known outside of it, outside of it."""
+        outside = outer_size(self.body, self.node.inputs)
+        found: dict[Tensor, Tensor] = {}
+        for node in ancestors(outputs):
+            if node.op.name == "dim":
+                try:
+                    size = outside(node.inputs[0].dims[node.params["axis"]])
+                except ShapeError:  # computed in the step
+                    continue
+                found[node] = constant(size, "int64") if isinstance(size, int) else size_tensor(size)
+        return found
 
     def _total(self) -> Tensor:
         return steps_run(self.node) if self.body.until is not None else self.given.count
@@ -193,10 +206,13 @@ class _Reverse:
         return set_subtensor(zeros[: self.count], g)
 
 
-def _saved(outputs: Sequence[Tensor], forward: frozenset[Tensor], free: frozenset[Tensor]) -> list[Tensor]:
+def _saved(
+    outputs: Sequence[Tensor], forward: frozenset[Tensor], free: frozenset[Tensor], recompute: bool
+) -> list[Tensor]:
     """The values of the forward steps from which ``outputs`` are computed again, each in front of what uses it.
 
-    ``forward`` are the variables of the forward body; ``free`` the values that are stored in any case.
+    ``forward`` are the variables of the forward body; ``free`` the values that are stored in any case, of which all
+    is computed where ``recompute``.
     """
     order = ancestors(outputs)
     within: set[Tensor] = set()  # depends on nothing but the forward body
@@ -218,12 +234,12 @@ def _saved(outputs: Sequence[Tensor], forward: frozenset[Tensor], free: frozense
     starts: dict[Tensor, frozenset[Tensor]] = {}
     for node in order:
         if node in depends:
-            starts[node] = _starts(node, starts, depends, forward, free)
+            starts[node] = _starts(node, starts, depends, forward, free, recompute)
     chosen: dict[Tensor, None] = {}
     for node in dict.fromkeys(frontier):
         cut = starts[node]
         new = [n for n in cut if n not in chosen and not _is_free(n, forward, free)]
-        for start in [node] if len(new) > 1 else cut:
+        for start in [node] if len(new) > 1 and not recompute else cut:
             chosen[start] = None
     return [node for node in order if node in chosen]
 
@@ -234,20 +250,23 @@ def _starts(
     depends: set[Tensor],
     forward: frozenset[Tensor],
     free: frozenset[Tensor],
+    recompute: bool,
 ) -> frozenset[Tensor]:
     """The values from which ``node`` is cheap to compute: itself, or those of its inputs."""
-    if node in forward or node in free or node.op.name == "dim":
+    if node in forward or node in free:
         return frozenset((node,))
     cheap = node.op.name in MOVES or (node.op.is_elementwise and node.op.cost <= RECOMPUTED)
-    if not cheap:
+    if not cheap and not recompute:
         return frozenset((node,))
     united: frozenset[Tensor] = frozenset().union(*[starts[i] for i in node.inputs if i in depends])
+    if recompute:
+        return united
     own = [n for n in united if not _is_free(n, forward, free)]
     return united if len(own) <= 1 else frozenset((node,))
 
 
 def _is_free(node: Tensor, forward: frozenset[Tensor], free: frozenset[Tensor]) -> bool:
-    return node in forward or node in free or node.op.name == "dim"
+    return node in forward or node in free
 
 
 def _like(x: Tensor) -> Tensor:

@@ -102,6 +102,7 @@ def _settled(
         body.index, tuple(carries),
         tuple(v for v in body.sequences if v in kept), tuple(v for v in body.constants if v in kept),
         tuple(nexts), until, body.backwards, body.truncate, body.name, tuple(stored),
+        body.recompute,
     )  # fmt: skip
     count, *others = inputs
     outer = dict(zip((*body.carries, *body.sequences, *body.constants), others, strict=True))

@@ -65,7 +65,26 @@ def scan(
         ValueError: a state's type changes from step to step, taps are wrong, outputs do not match ``outputs_info``,
             or (when run) ``n_steps`` is larger than a sequence.
     """
-    made = _Scan(name or "", go_backwards)
+    return run_scan(
+        fn, sequences, outputs_info, non_sequences, n_steps, truncate_gradient, go_backwards, name, strict, return_list
+    )
+
+
+def run_scan(
+    fn: Callable[..., Any],
+    sequences: Any,
+    outputs_info: Any,
+    non_sequences: Any,
+    n_steps: Any,
+    truncate_gradient: int,
+    go_backwards: bool,
+    name: str | None,
+    strict: bool,
+    return_list: bool,
+    recompute: bool = False,
+) -> tuple[Any, OrderedUpdates]:
+    """``scan``; ``recompute``: its gradient computes the steps again instead of keeping what they computed."""
+    made = _Scan(name or "", go_backwards, recompute)
     for item in listed(sequences):
         made.add_sequence(item)
     infos = listed(outputs_info)
@@ -139,8 +158,8 @@ class _State:
 
 
 class _Scan:
-    def __init__(self, name: str, go_backwards: bool) -> None:
-        self.name, self.go_backwards = name, go_backwards
+    def __init__(self, name: str, go_backwards: bool, recompute: bool) -> None:
+        self.name, self.go_backwards, self.recompute = name, go_backwards, recompute
         self.index = index_variable()
         self.sequences: list[Tensor] = []
         self.rows: list[Tensor] = []
@@ -239,6 +258,7 @@ class _Scan:
         body = make_body(
             self.index, tuple(before), tuple(self.rows), tuple(holes), (*inner[: len(after)], *after_shared),
             inner[-1] if condition is not None else None, False, truncate, self.name,
+            recompute=self.recompute,
         )  # fmt: skip
         loop = LOOP.make(self.count, *initial, *self.sequences, *captured, body=body)
         results = [trace(loop, node) for node in inner[len(after) : count]]

@@ -25,7 +25,8 @@ class Body:
     ``sequences`` are rows of the loop's sequence inputs, ``constants`` what is the same in every step. Where
     ``until`` (bool, 0-d) is true the loop ends after the step. With ``backwards`` the first step has the last rows,
     and its results are the last rows. ``truncate``: gradients go back this many steps (-1: all). ``traced`` are the
-    values that are stored in every step, once the compiler has settled on them.
+    values that are stored in every step, once the compiler has settled on them. ``recompute``: the gradient keeps
+    nothing of a step but its variables, so no work may be moved out of the loop, nor the loop be unrolled.
     """
 
     index: Tensor
@@ -38,6 +39,7 @@ class Body:
     truncate: int = -1
     name: str = ""
     traced: tuple[Tensor, ...] = ()
+    recompute: bool = False
 
     @property
     def variables(self) -> tuple[Tensor, ...]:
@@ -59,6 +61,7 @@ class Body:
 
 _FIELDS = (
     "index", "carries", "sequences", "constants", "nexts", "until", "backwards", "truncate", "name", "traced",
+    "recompute",
 )  # fmt: skip
 _BODIES: WeakValueDictionary[tuple[Any, ...], Body] = WeakValueDictionary()
 
