@@ -21,7 +21,7 @@ class OrderedUpdates(OrderedDict[SharedVariable, Tensor]):
             raise TypeError(f"updates: keys must be shared variables, not {key!r}")
         super().__setitem__(key, value)
 
-    def update(self, other: Any = None, **named: Any) -> None:  # type: ignore[override]
+    def update(self, other: Any = None, **named: Any) -> None:
         """Add the updates of another mapping or list of pairs."""
         pairs: Iterable[tuple[Any, Any]] = other.items() if isinstance(other, Mapping) else other or ()
         for key, value in pairs:

@@ -6,8 +6,8 @@ it has to store.
 
 from collections.abc import Callable, Sequence
 
-from symtensor.graph import Constant, Tensor, ancestors, inherit, no_recording, rebuild, replace
-from symtensor.opdef import CONSTANT
+from symtensor.graph import Constant, Tensor, ancestors, inherit, no_recording, rebuild, replace, variable
+from symtensor.opdef import CONSTANT, OPS, dim_of
 from symtensor.ops.indexing_records import SUBTENSOR
 from symtensor.ops.loop_body import Body, make_body
 from symtensor.ops.loop_records import (
@@ -18,10 +18,12 @@ from symtensor.ops.loop_records import (
     body_of,
     final,
     history,
-    parts_of,
     steps_run,
     trace,
 )
+from symtensor_codegen.errors import InternalError
+
+from .outside import Sum, ahead, behind, is_small, over_steps, sums
 
 Rewriting = Callable[[Sequence[Tensor]], list[Tensor]]
 
@@ -69,7 +71,7 @@ def only_last(outputs: Sequence[Tensor], keep: Sequence[Tensor] = ()) -> list[Te
 
 def _is_last(node: Tensor) -> bool:
     items = node.params["items"]
-    if len(items) != 1 or items[0][0] != "index":
+    if items[0][0] != "index" or any(item != ("slice", None, None, 1) for item in items[1:]):
         return False
     place = items[0][1]
     if isinstance(place, tuple):
@@ -85,46 +87,155 @@ def _settled(
     loop: Tensor, items: Sequence[Tensor], inputs: Sequence[Tensor], rewriting: Rewriting
 ) -> dict[Tensor, Tensor]:
     """The loop and what is taken out of it, in their final form."""
-    body = body_of(loop)
-    traced = list(dict.fromkeys(i.params["node"] for i in items if i.op is TRACE))
-    stop = [body.until] if body.until is not None else []
-    finals = {i.params["carry"] for i in items if i.op in (FINAL, HISTORY)}
-    live = _live(body, [*traced, *stop], finals)
-    outputs = rewriting([*[body.nexts[k] for k in live], *stop, *traced])
-    nexts, rest = outputs[: len(live)], outputs[len(live) :]
-    until, shown = (rest[0], rest[1:]) if stop else (None, rest)
-    carries = [body.carries[k] for k in live]
-    used = set(ancestors(outputs))
-    kept = {v for v in (*body.sequences, *body.constants) if v in used}
-    plain = frozenset((*body.variables, *nexts))
-    stored = [v for v in dict.fromkeys(shown) if v not in plain and v.op is not CONSTANT]
-    made = make_body(
-        body.index, tuple(carries),
-        tuple(v for v in body.sequences if v in kept), tuple(v for v in body.constants if v in kept),
-        tuple(nexts), until, body.backwards, body.truncate, body.name, tuple(stored),
-        body.recompute,
-    )  # fmt: skip
-    count, *others = inputs
-    outer = dict(zip((*body.carries, *body.sequences, *body.constants), others, strict=True))
-    new = LOOP.make(
-        count,
-        *[outer[v] for v in carries],
-        *[outer[v] for v in body.sequences if v in kept],
-        *[outer[v] for v in body.constants if v in kept],
-        body=made,
-    )
-    inherit(new, loop)
-    result = {loop: new}
-    for item in items:
+    made = _Settling(loop, items, inputs)
+    made.rewrite(rewriting)
+    if not made.body.recompute and not is_small(made.body, made.body.outputs):
+        made.move_out()
+    return made.results()
+
+
+class _Settling:
+    """A loop on its way to its final form: its body, and what each result becomes."""
+
+    def __init__(self, loop: Tensor, items: Sequence[Tensor], inputs: Sequence[Tensor]) -> None:
+        self.loop, self.items = loop, items
+        self.body = body = body_of(loop)
+        self.count, *others = inputs
+        self.outer = dict(zip((*body.carries, *body.sequences, *body.constants), others, strict=True))
+        self.wanted = list(dict.fromkeys(i.params["node"] for i in items if i.op is TRACE))
+        self.shown = list(self.wanted)  # what each of them is inside the body as it is now
+        self.carry_of = {k: k for k in range(len(body.carries))}  # positions of states, before and now
+        self.sums: dict[int, Sum] = {}
+        self.behind: dict[Tensor, list[Tensor]] = {}
+        self.stored: list[Tensor] = []
+
+    def _change(self, outputs: Sequence[Tensor], carries: Sequence[int], extra: Sequence[Tensor] = ()) -> None:
+        """Go on with a body of these outputs (next states, condition, values shown) and these states."""
+        body = self.body
+        stop = body.until is not None
+        nexts, rest = outputs[: len(carries)], outputs[len(carries) :]
+        self.shown = list(rest[1:] if stop else rest)
+        used = set(ancestors([*outputs, *extra]))
+        before = {new: old for old, new in self.carry_of.items()}
+        self.carry_of = {before[k]: position for position, k in enumerate(carries)}
+        sequences = [v for v in self.outer if v in used and v not in body.carries and v not in body.constants]
+        self.body = make_body(
+            body.index, tuple(body.carries[k] for k in carries), tuple(sequences),
+            tuple(v for v in body.constants if v in used), tuple(nexts), rest[0] if stop else None,
+            body.backwards, body.truncate, body.name, recompute=body.recompute,
+        )  # fmt: skip
+
+    def _outputs(self, carries: Sequence[int], shown: Sequence[Tensor]) -> list[Tensor]:
+        until = [self.body.until] if self.body.until is not None else []
+        return [*[self.body.nexts[k] for k in carries], *until, *shown]
+
+    def rewrite(self, rewriting: Rewriting) -> None:
+        """Drop states that nobody needs, and rewrite the body."""
+        until = [self.body.until] if self.body.until is not None else []
+        finals = {i.params["carry"] for i in self.items if i.op in (FINAL, HISTORY)}
+        live = _live(self.body, [*self.shown, *until], finals)
+        self._change(rewriting(self._outputs(live, self.shown)), live)
+
+    def move_out(self) -> None:
+        """Compute outside what need not be computed step by step."""
+        everything = range(len(self.body.carries))
+        self._change(ahead(self.body, self._outputs(everything, self.shown), self.outer, self._rows), everything)
+        if self.body.until is None:
+            kept = {i.params["carry"] for i in self.items if i.op is HISTORY}
+            only_final = [self.carry_of[k] for k in self.carry_of if k not in kept]
+            found = sums(self.body, only_final, self._outputs(everything, self.shown), self.shown)
+            self.sums = {old: found[new] for old, new in self.carry_of.items() if new in found}
+            needs = [n for s in self.sums.values() for n in s.needs]
+            self.stored += needs
+            rest = [k for k in everything if k not in found]
+            self._change(self._outputs(rest, self.shown), rest, self.stored)
+        until = [self.body.until] if self.body.until is not None else []
+        recurrent = set(ancestors([*self.body.nexts, *until]))
+        shown = [*self.shown, *self.stored]
+        self.behind = behind(self.body, list(dict.fromkeys(shown)), recurrent)
+        for node, edge in list(self.behind.items()):
+            if over_steps(node, self.body, self.outer, self._any_rows, edge) is None:
+                del self.behind[node]
+        self.stored += [n for edge in self.behind.values() for n in edge]
+
+    def _rows(self, node: Tensor) -> Tensor:
+        """A sequence or the index over all steps."""
+        if node is self.body.index:
+            return self._numbers()
+        rows = self.outer[node]
+        same = rows.dims[0] is dim_of(self.count) or rows.dims[0] == dim_of(self.count)
+        return rows if same else rows[: self.count]
+
+    def _any_rows(self, node: Tensor) -> Tensor:
+        """Something of the type of a value over all steps, to see whether it can be computed with."""
+        from symtensor.types import TensorType
+
+        return variable(TensorType(node.element, (None, *node.type.shape)))
+
+    def _numbers(self) -> Tensor:
+        from symtensor.ops.creation import arange
+
+        steps = arange(self.count)
+        return steps[::-1] if self.body.backwards else steps
+
+    def results(self) -> dict[Tensor, Tensor]:
+        """The loop, and what became of its results."""
+        body = self.body
+        needed = [*[v for v in self.shown if v not in self.behind], *self.stored]
+        plain = frozenset((*body.variables, *body.nexts))
+        stored = [
+            v for v in dict.fromkeys(needed) if v not in plain and v not in self.behind and v.op is not CONSTANT
+        ]
+        used = set(ancestors([*body.nexts, *([body.until] if body.until is not None else []), *stored]))
+        final_body = make_body(
+            body.index, body.carries, tuple(v for v in body.sequences if v in used),
+            tuple(v for v in body.constants if v in used), body.nexts, body.until, body.backwards, body.truncate,
+            body.name, tuple(stored), body.recompute,
+        )  # fmt: skip
+        self.new = LOOP.make(
+            self.count,
+            *[self.outer[v] for v in (*final_body.carries, *final_body.sequences, *final_body.constants)],
+            body=final_body,
+        )
+        inherit(self.new, self.loop)
+        found = {self.loop: self.new}
+        for item in self.items:
+            found[item] = made = self._result(item)
+            inherit(made, item)
+        return found
+
+    def _result(self, item: Tensor) -> Tensor:
         if item.op is TRACE:
-            inner = shown[traced.index(item.params["node"])]
-            result[item] = _shown(new, inner, outer, item)
-        elif item.op is FINAL or item.op is HISTORY:
-            result[item] = item.op.make(new, carry=live.index(item.params["carry"]))
-        else:
-            result[item] = steps_run(new)
-        inherit(result[item], item)
-    return result
+            return self._all_steps(self.shown[self.wanted.index(item.params["node"])])
+        if item.op is FINAL and item.params["carry"] in self.sums:
+            k = item.params["carry"]
+            initial = self.outer[body_of(self.loop).carries[k]]
+            return OPS["add"](initial, self.sums[k].total(self._all_steps))
+        if item.op is FINAL or item.op is HISTORY:
+            return item.op.make(self.new, carry=self.carry_of[item.params["carry"]])
+        return steps_run(self.new)
+
+    def _all_steps(self, inner: Tensor) -> Tensor:
+        """A value inside the loop over all steps."""
+        from symtensor.ops.shaping_axes import sizes
+        from symtensor.ops.shaping_broadcast import broadcast_sizes
+
+        body = self.body
+        if inner in body.carries or inner in body.nexts:
+            late = inner not in body.carries
+            carry = body.nexts.index(inner) if late else body.carries.index(inner)
+            rows = history(self.new, carry)
+            return rows[1:] if late != body.backwards else rows[:-1]
+        if (inner in self.outer and inner not in body.constants) or inner is body.index:
+            return self._rows(inner)
+        if inner in self.behind:
+            made = over_steps(inner, body, self.outer, self._all_steps, self.behind[inner])
+            if made is None:
+                raise InternalError(f"{inner.op} cannot be computed behind its loop")
+            return made
+        if inner.op is CONSTANT or inner in body.constants or inner in self.outer:
+            return broadcast_sizes(self.outer.get(inner, inner), [self.count, *sizes(self.outer.get(inner, inner))])
+        return trace(self.new, inner)
 
 
 def _live(body: Body, wanted: Sequence[Tensor], finals: set[int]) -> list[int]:
@@ -138,28 +249,4 @@ def _live(body: Body, wanted: Sequence[Tensor], finals: set[int]) -> list[int]:
         live |= more
 
 
-def _shown(loop: Tensor, inner: Tensor, outer: dict[Tensor, Tensor], item: Tensor) -> Tensor:
-    """A value inside a settled loop, over all steps: read from outside where it is known there."""
-    from symtensor.ops.shaping_axes import sizes
-    from symtensor.ops.shaping_broadcast import broadcast_sizes
-
-    body, count = body_of(loop), parts_of(loop).count
-    if inner in body.carries or inner in body.nexts:
-        late = inner not in body.carries
-        carry = body.nexts.index(inner) if late else body.carries.index(inner)
-        rows = history(loop, carry)
-        return rows[1:] if late != body.backwards else rows[:-1]
-    if inner in body.sequences:
-        return outer[inner][:count]
-    if inner is body.index:
-        from symtensor.ops.creation import arange
-
-        steps = arange(count)
-        return steps[::-1] if body.backwards else steps
-    if inner.op is CONSTANT or inner in body.constants:
-        value = outer.get(inner, inner)
-        return broadcast_sizes(value, [count, *sizes(value)])
-    return trace(loop, inner)
-
-
-__all__ = ["has_loops", "settle"]
+__all__ = ["has_loops", "only_last", "settle"]

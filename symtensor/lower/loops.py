@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from symtensor_codegen import dtypes, scalar
 from symtensor_codegen.finish import storage
-from symtensor_codegen.program import Copy, Loop, Read, Row, Step
+from symtensor_codegen.program import Copy, Guard, Loop, Read, Row, Step
 from symtensor_codegen.scalar import Buffer, Dim, Scalar, as_dim, as_int
 
 from ..graph import ancestors
@@ -50,7 +50,7 @@ def sizes_inside(body: Body, given: Parts, sizes: Sizes) -> dict[Scalar, Scalar]
 def share_guards(body: Body, inner: "Planner", outer: "Planner") -> None:
     """Move the guards of a body that can be checked before it out of it."""
     own = {*ancestors(body.outputs), *body.variables}
-    kept = []
+    kept: list[Guard] = []
     for guard in inner.sizes.guards:
         tokens = [symbol.param[1] for symbol in scalar_symbols(guard.condition)]
         guard = replace(guard, values=tuple(inner.sizes.of(v) for v in guard.values))

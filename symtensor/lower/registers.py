@@ -276,7 +276,9 @@ class _Lowering:
                 before += [Row(begin, units.buffer(rows), start), Copy(begin, initial)]
         return buffers, scratch, before, []
 
-    def _run(self, launch: Launch, until: Buffer | None, executed: Buffer | None) -> tuple[Step, list[Step]]:
+    def _run(
+        self, launch: Launch, until: Buffer | None, executed: Buffer | None
+    ) -> tuple[Launch | Loop, list[Step]]:
         if self.whole and until is None:
             return launch, []
         before: list[Step] = []
