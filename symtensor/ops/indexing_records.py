@@ -410,7 +410,9 @@ def _set_reference(x: Any, y: Any, *others: Any, items: Items) -> Any:
 
 def _inc_reference(x: Any, y: Any, *others: Any, items: Items) -> Any:
     result = np.array(x)
-    np.add.at(result, _numpy_key(items, others), y)
+    key = _numpy_key(items, others)
+    # NumPy's own broadcasting here reads past the values where vectors are added at matrices of positions.
+    np.add.at(result, key, np.broadcast_to(y, result[key].shape))
     return result
 
 

@@ -306,3 +306,16 @@ def test_sizes_that_do_not_fit_when_the_program_runs():
         function([x, y], T.set_subtensor(x[1:], y))(np.zeros(4), np.zeros(4))
     with pytest.raises(ValueError, match="specify_shape"):
         function([x, y], x[y > 0])(np.zeros(4), np.ones(3))
+
+
+@pytest.mark.parametrize("mode", ["reference", "fast_run", "fast_compile"])
+def test_vectors_are_added_at_matrices_of_positions(mode: str) -> None:
+    """Each row of positions takes all the values, which the reference must broadcast itself."""
+    x, y, n = T.dvector("x"), T.dvector("y"), T.lmatrix("n")
+    rows = np.random.default_rng(0).integers(-2, 2, (33, 3))
+    values, wanted = np.array([1.0, 10.0, 100.0]), np.zeros(2)
+    for row in rows:
+        for value, place in zip(values, row, strict=True):
+            wanted[place] += value
+    got = function([x, y, n], T.inc_subtensor(x[n], y), mode=mode)(np.zeros(2), values, rows)
+    np.testing.assert_array_equal(got, wanted)
