@@ -113,6 +113,8 @@ class Units:
         """``step``: inside a loop, the variable of the number of the step; its value is known to the host."""
         self.sizes = sizes
         self.step = step
+        # What the host knows before the body of a loop begins.
+        self._outside = {v for size in sizes.known.values() for v in value_symbols(size)} | {step}
         self.outputs = outputs
         self.order = order
         self.buffers: dict[Tensor, Buffer] = {}
@@ -352,9 +354,7 @@ class Units:
         for symbol in symbols(unit.statements):
             found.extend(value_symbols(symbol))
         for value in found:
-            if value is self.step:
-                continue
-            if value not in self.values:
+            if value not in self.values and value not in self._outside:
                 raise InternalError(f"{unit.node.op.name}: {value!r} is needed as a size, but no size mentions it")
         return list(dict.fromkeys(self.of[v] for v in found if v in self.of))
 
