@@ -11,9 +11,11 @@ from symtensor_codegen.scalar import Buffer, Dim
 from symtensor_codegen.substitution import product
 from symtensor_codegen.text import Names, scalar_text
 
-from .graph import ancestors
+from .graph import Tensor, ancestors
+from .opdef import where
 
 if TYPE_CHECKING:
+    from .lower.units import Units
     from .pipeline import Compilation
 
 LONGEST = 80  # characters of the last column in a line
@@ -90,11 +92,52 @@ def explanation(compilation: "Compilation") -> str:
     rows.append(("native", str(len(launches)), f"{times['native']:.2f}",
                  f"{counted(native.compiled, 'kernel')} compiled, {native.hits} from the cache"))  # fmt: skip
     names = program_names(program)
-    kernels = [(s.kernel.name, scalar_text(s.extent, names), ", ".join(b.name for b in s.buffers)) for s in launches]
+    units = compilation.plan.units
+    written = {buffer: unit.node for buffer, unit in units.by_buffer.items()}
+    written |= {o.buffer: n for o, n in zip(program.outputs, compilation.stages[-1].outputs, strict=True) if o.in_place}
+    kernels = [
+        (
+            launch.kernel.name,
+            scalar_text(launch.extent, names),
+            ", ".join(buffer.name for buffer in launch.buffers),
+            _computed(launch, written, units),
+        )
+        for launch in launches
+    ]
     text = table(("pass", "nodes", "ms", "what happened"), rows)
     if kernels:
-        text += "\n\n" + table(("kernel", "iterations", "buffers (written first)"), kernels)
+        text += "\n\n" + table(("kernel", "iterations", "buffers (written first)", "computes"), kernels)
     return text
+
+
+def _computed(launch: Launch, written: Mapping[Buffer, Tensor], units: "Units") -> str:
+    """What a kernel writes: the user's name or the operation, what is fused into it, and the user's line."""
+    told = []
+    for here, buffer in zip(launch.kernel.buffers, launch.buffers, strict=True):
+        if here not in launch.kernel.written:
+            continue
+        node = written.get(buffer)
+        if node is None:
+            told.append(f"{buffer.name}: partial results")
+            continue
+        fused = Counter(inner.op.name for inner in _fused(node, units))
+        parts = ", ".join(f"{name} x{n}" if n > 1 else name for name, n in fused.items())
+        label = f"{node.name} = " if node.name else ""
+        told.append(f"{label}{node.op.name}" + (f" of {parts}" if parts else "") + where(node))
+    return "; ".join(told)
+
+
+def _fused(root: Tensor, units: "Units") -> list[Tensor]:
+    """The operations computed inside the loop of ``root``, last ones first."""
+    found: dict[Tensor, None] = {}
+    queue = [root]
+    for node in queue:
+        for operand in node.inputs:
+            unit = units.of.get(operand)
+            if operand.inputs and operand not in found and (unit is None or not unit.stored):
+                found[operand] = None
+                queue.append(operand)
+    return list(found)
 
 
 def memory(compilation: "Compilation") -> str:
@@ -113,8 +156,8 @@ def memory(compilation: "Compilation") -> str:
                 rows.append((*_buffer(buffer, names), "block of its own"))
             case AllocateOutput(buffer=buffer, position=position):
                 cell = program.outputs[position].cell
-                where = "returned" if cell is None else f"next value of {program.cells[cell].name}"
-                rows.append((*_buffer(buffer, names), where))
+                place = "returned" if cell is None else f"next value of {program.cells[cell].name}"
+                rows.append((*_buffer(buffer, names), place))
     rows += [(*_buffer(o.buffer, names), "updated in place") for o in program.outputs if o.in_place]
     text = (
         f"arena: {counted(placed, 'temporary buffer')} in {counted(len(places), 'place')}" if placed else "arena: none"
