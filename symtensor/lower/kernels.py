@@ -165,6 +165,7 @@ class Builder:
     def __init__(self, group: Group, units: Units, targets: Mapping[Tensor, Buffer]) -> None:
         self.group = group
         self.targets = targets  # the shared variables that tensors of the group are the next values of
+        self.loops = units.loops
         self.root = _Loop(units.loops.at(0, 0))
         self.registers: dict[Scalar, Scalar] = {}
         self.scopes: dict[object, tuple[Scalar, ...]] = {}
@@ -308,9 +309,12 @@ class Builder:
         if known is not None and self.scopes[known.param] == path[: len(self.scopes[known.param])]:
             return known
         reduction = node.param
-        index, combine = reduction.index, reduction.combine
+        index, combine, inner = reduction.index, reduction.combine, node.args[0]
+        if index in outer:  # of a reader whose loops have another order
+            index = self.loops.fresh(inner, outer, index.param.extent)
+            inner = substitution.substitute(inner, {reduction.index: index})
         inside = (*outer, index)
-        body, needs = self._evaluated(node.args[0], inside, after)
+        body, needs = self._evaluated(inner, inside, after)
         scope = frozenset(outer)
         if combine in ARG_COMBINES:
             best = Register("best", body.dtype)

@@ -35,6 +35,11 @@ class Loops:
         """The first nesting level below every loop that ``value`` depends on."""
         return 1 + max((self._levels[i] for i in value.free if i in self._levels), default=-1)
 
+    def fresh(self, value: Scalar, outer: tuple[Scalar, ...], extent: Dim) -> Scalar:
+        """A loop index that is neither among ``outer`` nor anywhere in ``value``."""
+        taken = [self._levels[n] for n in (*outer, *topological([value], lambda n: n.args)) if n in self._levels]
+        return self.at(1 + max(taken, default=-1), extent)
+
 
 class Reductions:
     """Rewrites the reductions of one unit's value."""

@@ -1,9 +1,14 @@
 """Where minus signs go: outward, until they meet a sum, a constant or another sign. Exact for every value."""
 
-from symtensor.rewrite.conditions import inexact
+from symtensor.graph import Tensor
+from symtensor.rewrite.conditions import inexact, when
 from symtensor.rewrite.pattern import Const, Hole
 from symtensor.rewrite.rules import Rows, ruleset
 from symtensor.rewrite.words import abs, cos, cosh, neg, sqr
+
+
+def _signed(x: Tensor) -> bool:
+    return x.element.kind != "u"  # -1 is 255 as uint8, and so is its absolute value
 
 
 @ruleset
@@ -20,7 +25,7 @@ def signs(x: Hole, y: Hole, c: Const) -> Rows:
     yield "divided_by_minus_one", x / -1, -x
     yield "plus_neg", x + (-y), x - y
     yield "minus_neg", x - (-y), x + y
-    yield "abs_of_neg", abs(-x), abs(x)
+    yield "abs_of_neg", abs(-x), abs(x), when("x signed", _signed, x)
     yield "square_of_neg", sqr(-x), sqr(x)
     yield "cos_of_neg", cos(-x), cos(x)
     yield "cosh_of_neg", cosh(-x), cosh(x)

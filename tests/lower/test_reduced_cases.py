@@ -196,6 +196,25 @@ def test_reductions_of_reductions_that_read_them_again(mode: str, axis: int) -> 
 
 
 @MODES
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_reductions_read_by_loops_in_another_order(mode: str, axis: int) -> None:
+    """The sum over the last axis is computed again where the loop over that axis is outside."""
+    x = T.dtensor3("x")
+    arrays = [np.cos(np.arange(24.0)).reshape(2, 3, 4)]
+    row = x.sum(axis=2, keepdims=True) * x
+    column = T.exp(x.max(axis=0, keepdims=True)) - x
+    check([x], [T.nnet.softmax(row, axis=axis)], arrays, mode)
+    check([x], [T.nnet.log_softmax(column, axis=axis), row.var(axis=axis)], arrays, mode)
+    check([x], [(row - column).std(axis=axis), T.nnet.softmax(row * column, axis=axis)], arrays, mode)
+
+
+@MODES
+def test_minus_an_unsigned_number_is_large(mode: str) -> None:
+    x = T.TensorType("uint8", (None,))("x")
+    check([x], [abs(-x), T.sqr(-x), (-x).max(), (-x).sum()], [np.array([0, 1, 6, 128, 255], "uint8")], mode)
+
+
+@MODES
 def test_slices_that_are_empty_whatever_their_bounds(mode: str) -> None:
     """Their size is 0, which mentions no bound; where they begin is computed all the same."""
     x, s = T.dmatrix("x"), shared(0.0)
