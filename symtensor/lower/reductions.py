@@ -68,15 +68,19 @@ class Reductions:
         return memo[value]
 
     def _relevel_reduce(self, node: Scalar) -> Scalar:
-        node = collapse_reduction(node)
         reduction = node.param
-        extent = self.sizes.of(reduction.index.param.extent)
-        if extent == 1:
+        if self.sizes.of(reduction.index.param.extent) == 1:
             only = substitution.substitute(node.args[0], {reduction.index: as_int(0)})
             is_place = reduction.combine in scalar.ARG_COMBINES
             return scalar.const(0, node.dtype) if is_place else self._relevel(only, {})
+        node = collapse_reduction(node)
+        reduction = node.param
+        extent = self.sizes.of(reduction.index.param.extent)
         index = self.loops.at(self.loops.below(node), extent)
-        body = substitution.substitute(node.args[0], {reduction.index: index})
+        body = node.args[0]
+        if index is not reduction.index and index in topological([body], lambda n: n.args):
+            body = _renamed(body)  # a reduction inside has it from an earlier time
+        body = substitution.substitute(body, {reduction.index: index})
         return scalar.reduce(reduction.combine, index, self._relevel(body, {}))
 
     def staged(self, value: Scalar, dims: tuple[Dim, ...]) -> Scalar:
@@ -126,6 +130,20 @@ class Reductions:
             return scalar.reduce(reduction.combine, chunk, here)
         best = substitution.substitute(whole.args[0], {reduction.index: here})
         return scalar.load(part, (scalar.reduce(reduction.combine, chunk, best),))
+
+
+def _renamed(value: Scalar) -> Scalar:
+    """``value`` with an index of its own for every reduction."""
+    memo: dict[Scalar, Scalar] = {}
+    for node in topological([value], lambda n: n.args):
+        args = tuple(memo[a] for a in node.args)
+        if node.op is reduce_op:
+            old = node.param.index
+            new = scalar.index("r", old.param.extent)
+            memo[node] = scalar.reduce(node.param.combine, new, substitution.substitute(args[0], {old: new}))
+        else:
+            memo[node] = node if args == node.args else substitution.rebuild(node, args)
+    return memo[value]
 
 
 def collapse_reduction(whole: Scalar) -> Scalar:

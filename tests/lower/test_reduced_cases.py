@@ -209,6 +209,26 @@ def test_reductions_read_by_loops_in_another_order(mode: str, axis: int) -> None
 
 
 @MODES
+@pytest.mark.parametrize("sizes", [(3, 4), (1, 1), (50, 21)])
+def test_whole_sums_over_axes_of_one_size(mode: str, sizes: tuple[int, int]) -> None:
+    """Two stages of a sum move its loops inward, where loops of the same size already are."""
+    rows, columns = sizes
+    x, w = T.dmatrix("x"), T.TensorType("float64", (None, None))("w")
+    square = T.dot(w.T, w)[: x.shape[1], : x.shape[1]]
+    product = x.dimshuffle(0, "x", 1) * T.dot(x.T, x) + square.sum()
+    arrays = [np.sin(np.arange(float(rows * columns))).reshape(rows, columns), np.eye(columns) * 2]
+    check([x, w], [product.sum(), product.max(), (product * product.dimshuffle(0, 2, 1)).sum()], arrays, mode)
+    check([x, w], [(product.sum(axis=1) * x).prod(axis=0).sum(), T.exp(-(product**2)).sum(axis=(1, 2))], arrays, mode)
+
+
+@MODES
+def test_reductions_over_axes_that_are_all_1(mode: str) -> None:
+    x = T.TensorType("float64", (1, 1, 1, None))("x")
+    array = np.array([[[[3.0, -1.0, 2.0]]]])
+    check([x], [x.min(axis=3).sum(), T.exp(x.sum(axis=3)).prod(axis=(1, 2)) * x.sum()], [array], mode)
+
+
+@MODES
 def test_minus_an_unsigned_number_is_large(mode: str) -> None:
     x = T.TensorType("uint8", (None,))("x")
     check([x], [abs(-x), T.sqr(-x), (-x).max(), (-x).sum()], [np.array([0, 1, 6, 128, 255], "uint8")], mode)
