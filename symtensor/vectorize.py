@@ -234,6 +234,18 @@ def _write(node: Tensor, inputs: Inputs, has: Sequence[bool], count: Size) -> Te
     return node.op.make(x, y, *others, items=(_ALL, *node.params["items"]))
 
 
+def _loop(node: Tensor, inputs: Inputs, has: Sequence[bool], count: Size) -> Tensor:
+    from .loops.batches import batched_loop
+
+    return batched_loop(node, inputs, has, count)
+
+
+def _of_loop(node: Tensor, inputs: Inputs, has: Sequence[bool], count: Size) -> Tensor:
+    from .loops.batches import batched_result
+
+    return batched_result(node, inputs, has, count)
+
+
 _ALONG = (
     "sum", "prod", "max", "min", "any", "all", "argmax", "argmin", "logsumexp", "softmax", "log_softmax",
     "cumsum", "cumprod", "recurrence", "join", "roll", "diagonal", "put_diagonal", "unbroadcast",
@@ -241,6 +253,8 @@ _ALONG = (
 
 RULES: dict[str, Rule] = {
     **dict.fromkeys(_ALONG, _along),
+    "loop": _loop,
+    **dict.fromkeys(("trace", "final", "history", "steps_run"), _of_loop),
     "dimshuffle": _dimshuffle,
     "broadcast_to": _broadcast,
     "reshape": _reshape,

@@ -23,6 +23,7 @@ from symtensor.ops.loop_records import (
 )
 from symtensor_codegen.errors import InternalError
 
+from .merging import merge_loops, unroll_short
 from .outside import Sum, ahead, behind, is_small, over_steps, sums
 
 Rewriting = Callable[[Sequence[Tensor]], list[Tensor]]
@@ -35,7 +36,7 @@ def has_loops(outputs: Sequence[Tensor]) -> bool:
 
 def settle(outputs: Sequence[Tensor], rewriting: Rewriting) -> list[Tensor]:
     """The outputs with every loop in its final form; ``rewriting`` is applied to the bodies."""
-    outputs = only_last(outputs)
+    outputs = merge_loops(unroll_short(only_last(outputs)))
     order = ancestors(outputs)
     taken: dict[Tensor, list[Tensor]] = {}
     for node in order:
