@@ -11,13 +11,17 @@ from typing import Any, Final
 import numpy as np
 
 from symtensor.graph import Params, Tensor, ancestors
-from symtensor.opdef import Guard, Inferred, OpDef, describe, dim_of, where
+from symtensor.opdef import Gradients, Guard, Inferred, OpDef, describe, dim_of, where
 from symtensor_codegen import dtypes, scalar
-from symtensor_codegen.errors import DTypeError, InternalError, ShapeError
+from symtensor_codegen.errors import DTypeError, InternalError, ShapeError, UserError
 from symtensor_codegen.scalar import Dim
 
 from .arguments import nonnegative
 from .loop_body import Body, Parts, outer_size, parts
+
+
+class ScanLengthError(UserError, ValueError):
+    """More steps are asked for than there are rows, or fewer than none."""
 
 
 def body_of(node: Tensor) -> Body:
@@ -73,7 +77,7 @@ def _guards_of_loop(node: Tensor) -> Sequence[Guard]:
     count = dim_of(given.count)
     guards: list[Guard] = []
     if not nonnegative(count):
-        _require(guards, scalar.ge(scalar.as_int(count), 0), "scan: {0} steps", (count,), ValueError)
+        _require(guards, scalar.ge(scalar.as_int(count), 0), "scan: {0} steps", (count,), ScanLengthError)
     for variable, sequence in zip(body.sequences, given.sequences, strict=True):
         have = sequence.dims[0]
         if have is not count and have != count:
@@ -83,7 +87,7 @@ def _guards_of_loop(node: Tensor) -> Sequence[Guard]:
                 scalar.ge(scalar.as_int(have), scalar.as_int(count)),
                 f"scan: {{1}} steps, but {label} has only {{0}} rows",
                 (have, count),
-                ValueError,
+                ScanLengthError,
             )
         _require_static(guards, variable, sequence.dims[1:])
     outside = outer_size(body, node.inputs)
@@ -112,6 +116,62 @@ def _require_static(guards: list[Guard], variable: Tensor, dims: Sequence[Dim]) 
         if size is not None and not isinstance(have, int):
             message = f"scan: {variable.name or 'an input'} has size {{0}} on axis {axis}, not {size}"
             _require(guards, scalar.eq(scalar.as_int(have), size), message, (have,), ShapeError)
+
+
+# Rows for a number of steps that the user gave ---------------------------------------------------------------------
+
+
+def _infer_rows(inputs: tuple[Tensor, ...], params: Params) -> Inferred:
+    x, count = inputs
+    steps, have = dim_of(count), x.dims[0]
+    if isinstance(steps, int) and steps < 0:
+        raise ScanLengthError(f"scan: {steps} steps")
+    if isinstance(steps, int) and isinstance(have, int) and have < steps:
+        raise ScanLengthError(f"scan: {steps} steps, but {_sequence(params)} has only {have} rows")
+    return x.element, (steps, *x.dims[1:])
+
+
+def _sequence(params: Params) -> str:
+    return f"sequence {params['label']!r}" if params["label"] else "a sequence"
+
+
+def _guards_of_rows(node: Tensor) -> Sequence[Guard]:
+    have, steps = node.inputs[0].dims[0], node.dims[0]
+    guards: list[Guard] = []
+    if not nonnegative(steps):
+        _require(guards, scalar.ge(scalar.as_int(steps), 0), "scan: {0} steps", (steps,), ScanLengthError)
+    enough = scalar.ge(scalar.as_int(have), scalar.as_int(steps))
+    message = f"scan: {{1}} steps, but {_sequence(node.params)} has only {{0}} rows"
+    _require(guards, enough, message, (have, steps), ScanLengthError)
+    return guards
+
+
+def _gradient_of_rows(g: Tensor, node: Tensor) -> Gradients:
+    from .creation import zeros_like
+    from .indexing import set_subtensor
+
+    x, count = node.inputs
+    return set_subtensor(zeros_like(x)[:count], g), None
+
+
+ROWS: Final = OpDef(
+    name="rows",
+    doc="The first rows of a sequence, as many as a loop has steps; an error where there are not as many.",
+    infer=_infer_rows,
+    reference=lambda x, count, label: x[: int(count)],
+    gradient=_gradient_of_rows,
+    pull=lambda node, at, index: at(0, index),
+    guards=_guards_of_rows,
+    category="control",
+    cases=lambda rng: [
+        ((rng.normal(size=(4, 2)), np.int64(3)), {"label": "x"}),
+        ((rng.normal(size=2), np.int64(2)), {"label": ""}),
+        ((rng.normal(size=(0, 2)), np.int64(0)), {"label": ""}),
+    ],
+)
+
+
+# What a loop computes ----------------------------------------------------------------------------------------------
 
 
 class Steps:
@@ -151,12 +211,13 @@ def _gradient_of_loop(arrived: Any, node: Tensor, needed: Any) -> Any:
 
 
 def _sizes_of_loop(node: Tensor) -> Sequence[Dim]:
-    """The number of steps, and every size inside."""
+    """The number of steps, and every size inside (numbers of steps of loops in it are sizes, too)."""
     body = body_of(node)
     outside = outer_size(body, node.inputs)
     found: dict[Dim, None] = {dim_of(parts_of(node).count): None}
     for inner in ancestors(body.outputs):
-        for size in inner.dims:
+        further = inner.op.sizes(inner) if inner.op.sizes is not None else ()
+        for size in (*inner.dims, *further):
             if not isinstance(size, int):
                 try:
                     found[outside(size)] = None
