@@ -381,3 +381,16 @@ def test_counts_have_no_gradient_but_masks_pass_it_on():
     f = symtensor.function([x, p], [mask, T.grad((mask * x).sum(), x)])
     drawn, by_x = f(np.ones(20), 0.5)
     np.testing.assert_array_equal(drawn, by_x)
+
+
+# Loops ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [(), (3,)], ids=str)
+def test_each_step_of_a_loop_draws_anew(size):
+    u = RandomStreams(8).uniform(size)
+    walk, updates = symtensor.scan(lambda x: x + u, outputs_info=T.zeros(size), n_steps=5)
+    f = symtensor.function([], walk, updates=updates)
+    generator = numpy_stream(8)
+    for _ in range(2):
+        np.testing.assert_allclose(f(), np.cumsum([generator.random(size) for _ in range(5)], axis=0), rtol=1e-14)

@@ -6,7 +6,6 @@ tails take one in ``sqrt(w)``, which is computed only where a lane needs it. The
 """
 
 from collections.abc import Callable
-from statistics import NormalDist
 from typing import Any, Final
 
 import numpy as np
@@ -36,6 +35,8 @@ def normal_quantile(x: Scalar, rest: Scalar) -> Scalar:
 
 def quantile_of(x: Any, rest: Any) -> Any:
     """As ``normal_quantile``, of arrays; by M. Wichura's algorithm (AS 241), which the standard library has."""
+    from statistics import NormalDist  # takes as long to import as all of this package
+
     x = np.asarray(x)
     lower = np.vectorize(NormalDist().inv_cdf, otypes=[np.float64])(np.asarray(rest, np.float64) / 2)
     return np.copysign(lower, x).astype(x.dtype)
