@@ -369,6 +369,6 @@ __all__ = [
 ]  # fmt: skip
 __all__ += [*numpy_names.__all__, *variables.__all__]
 
-from . import basic, inplace, sharedvar, subtensor, type  # noqa: E402  (they gather the names above)
+from . import basic, inplace, shared_randomstreams, sharedvar, subtensor, type  # noqa: E402  (they gather the names above)
 
-__all__ += ["basic", "inplace", "sharedvar", "subtensor", "type"]
+__all__ += ["basic", "inplace", "shared_randomstreams", "sharedvar", "subtensor", "type"]

@@ -394,3 +394,8 @@ def test_each_step_of_a_loop_draws_anew(size):
     generator = numpy_stream(8)
     for _ in range(2):
         np.testing.assert_allclose(f(), np.cumsum([generator.random(size) for _ in range(5)], axis=0), rtol=1e-14)
+
+
+def test_the_way_of_the_tutorials():
+    srng = T.shared_randomstreams.RandomStreams(np.random.RandomState(1).randint(2**30))
+    assert srng.binomial(size=(3, 4), n=1, p=0.7, dtype=symtensor.config.floatX).eval().shape == (3, 4)
