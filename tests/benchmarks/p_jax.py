@@ -121,6 +121,108 @@ def W5(d: Arrays, p: Arrays) -> tuple[Call, State]:
     return call, lambda: dict(zip(MLP, weights, strict=True))
 
 
+def W7(d: Arrays, p: Arrays) -> tuple[Call, State]:
+    batch, size = d["x"].shape[1], len(d["U"])
+
+    def loss(weights: Any, x: Any) -> Any:
+        W, U, b = weights
+
+        def step(state: Any, row: Any) -> Any:
+            h, c = state
+            i, f, g, o = jnp.split(row + h @ U, 4, 1)
+            c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+            return (jax.nn.sigmoid(o) * jnp.tanh(c), c), None
+
+        zeros = jnp.zeros((batch, size), x.dtype)
+        (h, _), _ = jax.lax.scan(step, (zeros, zeros), x @ W + b)
+        return (h**2).mean()
+
+    def step(weights: Any, x: Any) -> Any:
+        value, gradients = jax.value_and_grad(loss)(weights, x)
+        return [w - p["lr"] * g for w, g in zip(weights, gradients, strict=True)], value
+
+    compiled = jax.jit(step, donate_argnums=0)
+    weights = [jnp.array(d[k]) for k in "WUb"]
+
+    def call() -> tuple[Any, ...]:
+        nonlocal weights
+        weights, value = compiled(weights, d["x"])
+        return (np.asarray(value),)
+
+    return call, lambda: dict(zip("WUb", weights, strict=True))
+
+
+def W9(d: Arrays, p: Arrays) -> tuple[Call, None]:
+    compiled = jax.jit(lambda x, r: jax.lax.fori_loop(0, p["n"], lambda i, x: r * x * (1 - x), x))
+    return program(compiled, d["x0"], d["r"])
+
+
+def W9m(d: Arrays, p: Arrays) -> tuple[Call, None]:
+    def loss(A: Any, x0: Any, B: Any) -> Any:
+        def step(x: Any, row: Any) -> Any:
+            x = jnp.tanh(A @ x + row)
+            return x, x
+
+        return (jax.lax.scan(step, x0, B)[1] ** 2).mean()
+
+    def value_and_gradients(A: Any, x0: Any, B: Any) -> Any:
+        value, gradients = jax.value_and_grad(loss, (0, 1))(A, x0, B)
+        return value, *gradients
+
+    return program(jax.jit(value_and_gradients), d["A"], d["x0"], d["B"])
+
+
+W9d = W9m
+
+
+def W9k(d: Arrays, p: Arrays) -> tuple[Call, None]:
+    def likelihood(F: Any, log_q: Any, log_r: Any, h: Any, y: Any) -> Any:
+        noise, r = jnp.diag(jnp.exp(log_q)), jnp.exp(log_r)
+
+        def step(state: Any, seen: Any) -> Any:
+            m, P = state
+            m, P = F @ m, F @ P @ F.T + noise
+            v = P @ h
+            s, e = h @ v + r, seen - h @ m
+            k = v / s
+            return (m + k * e, P - jnp.outer(k, v)), -0.5 * (jnp.log(2 * jnp.pi * s) + e * e / s)
+
+        return jax.lax.scan(step, (jnp.zeros(4), jnp.eye(4)), y)[1].sum()
+
+    def value_and_gradients(*arguments: Any) -> Any:
+        value, gradients = jax.value_and_grad(likelihood, (0, 1, 2))(*arguments)
+        return value, *gradients
+
+    return program(jax.jit(value_and_gradients), *[d[k] for k in ("F", "log_q", "log_r", "h", "y")])
+
+
+def leapfrog(potential: Any, p: Arrays, *arguments: Any) -> tuple[Call, None]:
+    slope, size = jax.grad(potential), p["size"]
+
+    def path(q: Any, momentum: Any, *data: Any) -> Any:
+        def leap(_: Any, state: Any) -> Any:
+            q, momentum = state
+            q = q + size * momentum
+            return q, momentum - size * slope(q, *data)
+
+        q, momentum = jax.lax.fori_loop(0, p["n"], leap, (q, momentum - size / 2 * slope(q, *data)))
+        return q, momentum + size / 2 * slope(q, *data)
+
+    return program(jax.jit(path), *arguments)
+
+
+def W9h(d: Arrays, p: Arrays) -> tuple[Call, None]:
+    def potential(q: Any, x: Any, y: Any) -> Any:
+        z = x @ q
+        return (jax.nn.softplus(z) - y * z).sum() + (q**2).sum() / 2
+
+    return leapfrog(potential, p, d["q"], d["p"], d["x"], d["y"])
+
+
+def W9g(d: Arrays, p: Arrays) -> tuple[Call, None]:
+    return leapfrog(lambda q, S: q @ S @ q / 2, p, d["q"], d["p"], d["S"])
+
+
 def W10(d: Arrays, p: Arrays) -> tuple[Call, None]:
     factors = d["c"].tolist()
     return program(jax.jit(jax.value_and_grad(lambda x: chain(x, factors, jnp).sum())), d["x"])

@@ -75,6 +75,102 @@ def W3c(d: Arrays, p: Arrays) -> tuple[Call, None]:
     return lambda: (np.asarray(compiled(d["x"], d["y"])),), None
 
 
+def W9(d: Arrays, p: Arrays) -> tuple[Call, None]:
+    @numba.njit
+    def compiled(x, r, n):
+        for _ in range(n):
+            x = r * x * (1 - x)
+        return x
+
+    x, r, n = float(d["x0"]), float(d["r"]), p["n"]
+    return lambda: (np.float64(compiled(x, r, n)),), None
+
+
+def W9m(d: Arrays, p: Arrays) -> tuple[Call, None]:
+    """With its gradient, written by hand."""
+
+    @numba.njit(fastmath=True)
+    def compiled(A, x0, B):
+        steps = len(B)
+        states = np.empty((steps + 1, 3, 3))
+        states[0] = x0
+        value = 0.0
+        for t in range(steps):
+            for i in range(3):
+                for j in range(3):
+                    total = B[t, i, j]
+                    for k in range(3):
+                        total += A[i, k] * states[t, k, j]
+                    total = math.tanh(total)
+                    states[t + 1, i, j] = total
+                    value += total * total
+        scale = 2 / (steps * 9)
+        dx, dA, dz = np.zeros((3, 3)), np.zeros((3, 3)), np.empty((3, 3))
+        for t in range(steps, 0, -1):
+            for i in range(3):
+                for j in range(3):
+                    x = states[t, i, j]
+                    dz[i, j] = (dx[i, j] + scale * x) * (1 - x * x)
+            for i in range(3):
+                for j in range(3):
+                    total = 0.0
+                    for k in range(3):
+                        dA[i, j] += dz[i, k] * states[t - 1, j, k]
+                        total += A[k, i] * dz[k, j]
+                    dx[i, j] = total
+        return value / (steps * 9), dA, dx
+
+    return lambda: compiled(d["A"], d["x0"], d["B"]), None
+
+
+W9d = W9m
+
+
+def W9h(d: Arrays, p: Arrays) -> tuple[Call, None]:
+    @numba.njit(fastmath=True)
+    def push(q, momentum, x, y, size):
+        for j in range(q.size):
+            momentum[j] -= size * q[j]
+        for i in range(len(x)):
+            z = 0.0
+            for j in range(q.size):
+                z += x[i, j] * q[j]
+            error = size * (1 / (1 + math.exp(-z)) - y[i])
+            for j in range(q.size):
+                momentum[j] -= error * x[i, j]
+
+    return leapfrog(push, d, p, d["x"], d["y"])
+
+
+def W9g(d: Arrays, p: Arrays) -> tuple[Call, None]:
+    @numba.njit(fastmath=True)
+    def push(q, momentum, S, size):
+        for i in range(q.size):
+            total = 0.0
+            for j in range(q.size):
+                total += S[i, j] * q[j]
+            momentum[i] -= size * total
+
+    return leapfrog(push, d, p, d["S"])
+
+
+def leapfrog(push: Any, d: Arrays, p: Arrays, *data: Any) -> tuple[Call, None]:
+    """``push(q, momentum, *data, size)`` changes the momentum by ``-size`` times the potential's gradient."""
+
+    @numba.njit(fastmath=True)
+    def compiled(q, momentum, size, n, *data):
+        q, momentum = q.copy(), momentum.copy()
+        push(q, momentum, *data, size / 2)
+        for _ in range(n):
+            for j in range(q.size):
+                q[j] += size * momentum[j]
+            push(q, momentum, *data, size)
+        push(q, momentum, *data, -size / 2)
+        return q, momentum
+
+    return lambda: compiled(d["q"], d["p"], p["size"], p["n"], *data), None
+
+
 def rosenbrock() -> Any:
     @numba.njit
     def compiled(x):

@@ -105,6 +105,141 @@ def W5(d: Arrays, p: Arrays) -> tuple[Call, State]:
     return call, lambda: dict(zip(MLP, weights, strict=True))
 
 
+def sigmoid(z: Any) -> Any:
+    return 1 / (1 + np.exp(-z))
+
+
+def W7(d: Arrays, p: Arrays) -> tuple[Call, State]:
+    x = d["x"]
+    steps, batch, width = x.shape
+    W, U, b = weights = [d[k].copy() for k in "WUb"]
+    size = len(U)
+    rate = x.dtype.type(p["lr"])
+
+    def call() -> tuple[Any, ...]:
+        ahead = (x.reshape(-1, width) @ W + b).reshape(steps, batch, 4 * size)
+        h, c = np.zeros((2, batch, size), x.dtype)
+        tape = []
+        for row in ahead:
+            z = row + h @ U
+            i, f, o = sigmoid(z[:, :size]), sigmoid(z[:, size : 2 * size]), sigmoid(z[:, 3 * size :])
+            g = np.tanh(z[:, 2 * size : 3 * size])
+            after = f * c + i * g
+            squashed = np.tanh(after)
+            tape.append((h, c, i, f, g, o, squashed))
+            h, c = o * squashed, after
+        loss = (h * h).mean()
+        dh, dc = h * x.dtype.type(2 / h.size), np.zeros_like(c)
+        dz = np.empty_like(ahead)
+        dU = np.zeros_like(U)
+        for t in range(steps - 1, -1, -1):
+            before, c, i, f, g, o, squashed = tape[t]
+            dc = dc + dh * o * (1 - squashed * squashed)
+            dz[t, :, :size] = dc * g * i * (1 - i)
+            dz[t, :, size : 2 * size] = dc * c * f * (1 - f)
+            dz[t, :, 2 * size : 3 * size] = dc * i * (1 - g * g)
+            dz[t, :, 3 * size :] = dh * squashed * o * (1 - o)
+            dU += before.T @ dz[t]
+            dh = dz[t] @ U.T
+            dc = dc * f
+        flat = dz.reshape(-1, 4 * size)
+        for weight, gradient in zip(weights, (x.reshape(-1, width).T @ flat, dU, flat.sum(0)), strict=True):
+            weight -= rate * gradient
+        return (loss,)
+
+    return call, lambda: {"W": W, "U": U, "b": b}
+
+
+def W9(d: Arrays, p: Arrays) -> tuple[Call, None]:
+    def call() -> tuple[Any, ...]:
+        x, r = float(d["x0"]), float(d["r"])
+        for _ in range(p["n"]):
+            x = r * x * (1 - x)
+        return (np.float64(x),)
+
+    return call, None
+
+
+def W9m(d: Arrays, p: Arrays) -> tuple[Call, None]:
+    A, x0, B = d["A"], d["x0"], d["B"]
+
+    def call() -> tuple[Any, ...]:
+        states = np.empty((len(B) + 1, *x0.shape))
+        states[0] = x = x0
+        for t, row in enumerate(B):
+            states[t + 1] = x = np.tanh(A @ x + row)
+        scale = 2 / (len(B) * x0.size)
+        dx, dA = np.zeros_like(x0), np.zeros_like(A)
+        for t in range(len(B), 0, -1):
+            dz = (dx + scale * states[t]) * (1 - states[t] ** 2)
+            dA += dz @ states[t - 1].T
+            dx = A.T @ dz
+        return (states[1:] ** 2).mean(), dA, dx
+
+    return call, None
+
+
+W9d = W9m
+
+
+def W9k(d: Arrays, p: Arrays) -> tuple[Call, None]:
+    """The filter, and its derivatives by going through its steps in reverse."""
+    F, h, log_q, log_r, y = (d[k] for k in ("F", "h", "log_q", "log_r", "y"))
+
+    def call() -> tuple[Any, ...]:
+        q, r = np.exp(log_q), np.exp(log_r)
+        noise = np.diag(q)
+        m, P = np.zeros(4), np.eye(4)
+        total = 0.0
+        tape = []
+        for seen in y:
+            ahead, spread = F @ m, F @ P @ F.T + noise
+            v = spread @ h
+            s, e = h @ v + r, seen - h @ ahead
+            k = v / s
+            tape.append((m, P, v, s, e, k))
+            total -= 0.5 * (np.log(2 * np.pi * s) + e * e / s)
+            m, P = ahead + k * e, spread - np.outer(k, v)
+        dm, dP, dF, dq, dr = np.zeros(4), np.zeros((4, 4)), np.zeros((4, 4)), np.zeros(4), 0.0
+        for m, P, v, s, e, k in reversed(tape):
+            dk = dm * e - dP @ v
+            de = dm @ k - e / s
+            ds = -0.5 / s + 0.5 * (e / s) ** 2 - dk @ v / s**2
+            dv = dk / s - dP.T @ k + ds * h
+            dm = dm - de * h
+            dP = dP + np.outer(dv, h)
+            dr += ds
+            dq += np.diag(dP)
+            dF += dP @ F @ P.T + dP.T @ F @ P + np.outer(dm, m)
+            dm, dP = F.T @ dm, F.T @ dP @ F
+        return total, dF, dq * q, dr * r
+
+    return call, None
+
+
+def leapfrog(slope: Any, d: Arrays, p: Arrays) -> tuple[Call, None]:
+    """Hamiltonian dynamics from position ``q`` and momentum ``p`` in the potential whose gradient is ``slope``."""
+
+    def call() -> tuple[Any, ...]:
+        size, q = p["size"], d["q"]
+        momentum = d["p"] - size / 2 * slope(q)
+        for _ in range(p["n"]):
+            q = q + size * momentum
+            momentum = momentum - size * slope(q)
+        return q, momentum + size / 2 * slope(q)
+
+    return call, None
+
+
+def W9h(d: Arrays, p: Arrays) -> tuple[Call, None]:
+    x, y = d["x"], d["y"]
+    return leapfrog(lambda q: (sigmoid(x @ q) - y) @ x + q, d, p)
+
+
+def W9g(d: Arrays, p: Arrays) -> tuple[Call, None]:
+    return leapfrog(lambda q: d["S"] @ q, d, p)
+
+
 def W10(d: Arrays, p: Arrays) -> tuple[Call, None]:
     """The chain of ``programs.chain``, and its derivative carried along by hand."""
     factors = d["c"]

@@ -12,7 +12,7 @@ MLP = ("W1", "b1", "W2", "b2", "W3", "b3")
 
 
 def setup(config: dict[str, Any]) -> dict[str, str]:
-    global T, function, In, Out, grad, shared
+    global T, function, In, Out, grad, scan, shared
     flags = {
         "floatX": config["dtype"],
         "base_compiledir": config["cache"],
@@ -24,7 +24,7 @@ def setup(config: dict[str, Any]) -> dict[str, str]:
     sys.setrecursionlimit(200_000)
     import pytensor
     import pytensor.tensor as T
-    from pytensor import In, Out, grad, shared
+    from pytensor import In, Out, grad, scan, shared
 
     mode = "CVM" if config["variant"] == "c" else "NUMBA"
 
@@ -123,6 +123,32 @@ def W5(d: Arrays, p: Arrays) -> tuple[Call, State]:
         updates += [(speed, faster), (weight, weight + faster)]
     step = function([x, labels], loss, updates=updates)
     return program(step, d["x"], d["lab"])[0], lambda: {k: w.get_value() for k, w in zip(MLP, weights, strict=True)}
+
+
+def W7(d: Arrays, p: Arrays) -> tuple[Call, State]:
+    W, U, b = weights = [shared(d[k].copy()) for k in "WUb"]
+    x = variable(d["x"])
+    batch, size = d["x"].shape[1], len(d["U"])
+    zeros = T.zeros((batch, size), dtype=x.dtype)
+
+    def step(row: Any, h: Any, c: Any, U: Any) -> Any:
+        z = row + T.dot(h, U)
+        i, f, g, o = (z[:, k * size : (k + 1) * size] for k in range(4))
+        c = T.sigmoid(f) * c + T.sigmoid(i) * T.tanh(g)
+        return T.sigmoid(o) * T.tanh(c), c
+
+    h, _ = scan(step, [T.dot(x, W) + b], [zeros, zeros], [U], strict=True, return_updates=False)
+    loss = (h[-1] ** 2).mean()
+    rate = weak(p["lr"], x)
+    updates = [(w, w - rate * g) for w, g in zip(weights, grad(loss, weights), strict=True)]
+    train = function([x], loss, updates=updates)
+    return program(train, d["x"])[0], lambda: {k: w.get_value() for k, w in zip("WUb", weights, strict=True)}
+
+
+def W9(d: Arrays, p: Arrays) -> tuple[Call, None]:
+    x, r, n = T.dscalar(), T.dscalar(), T.lscalar()
+    path = scan(lambda x, r: r * x * (1 - x), None, [x], [r], n_steps=n, return_updates=False)
+    return program(function([x, r, n], path[-1]), d["x0"], d["r"], np.int64(p["n"]))
 
 
 def W10(d: Arrays, p: Arrays) -> tuple[Call, None]:

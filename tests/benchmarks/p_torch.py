@@ -4,7 +4,7 @@ import os
 from typing import Any
 
 import numpy as np
-from programs import Arrays, Call, State, as_tuple, chain, minimised
+from programs import Arrays, Call, NotSupported, State, as_tuple, chain, minimised
 
 MLP = ("W1", "b1", "W2", "b2", "W3", "b3")
 
@@ -132,6 +132,117 @@ def W5(d: Arrays, p: Arrays) -> tuple[Call, State]:
         return (value.detach().numpy(),)
 
     return call, lambda: {k: w.detach().numpy() for k, w in zip(MLP, weights, strict=True)}
+
+
+def W7(d: Arrays, p: Arrays) -> tuple[Call, State]:
+    size, _ = d["U"].shape
+    model = torch.nn.LSTM(d["x"].shape[2], size)
+    with torch.no_grad():
+        model.weight_ih_l0.copy_(torch.from_numpy(d["W"]).t())
+        model.weight_hh_l0.copy_(torch.from_numpy(d["U"]).t())
+        model.bias_ih_l0.copy_(torch.from_numpy(d["b"]))
+        model.bias_hh_l0.zero_()
+    model.bias_hh_l0.requires_grad_(False)
+    optimiser = torch.optim.SGD([w for w in model.parameters() if w.requires_grad], lr=p["lr"])
+    run = compiled(lambda x: (model(x)[1][0] ** 2).mean())
+
+    def call() -> tuple[Any, ...]:
+        value = run(torch.from_numpy(d["x"]))
+        optimiser.zero_grad()
+        value.backward()
+        optimiser.step()
+        return (value.detach().numpy(),)
+
+    weights = {"W": model.weight_ih_l0, "U": model.weight_hh_l0, "b": model.bias_ih_l0}
+    return call, lambda: {k: w.detach().numpy().T for k, w in weights.items()}
+
+
+def W9(d: Arrays, p: Arrays) -> tuple[Call, None]:
+    not_unrolled()
+
+    def run(x: Any, r: Any) -> Any:
+        for _ in range(p["n"]):
+            x = r * x * (1 - x)
+        return x
+
+    return program(run, d["x0"], d["r"])
+
+
+def not_unrolled() -> None:
+    """Loops are run by Python; torch.compile would write each of their steps out."""
+    if compiled(max) is not max:
+        raise NotSupported("torch.compile unrolls loops")
+
+
+def value_and_gradients(f: Any, wanted: Any, *others: Any) -> tuple[Call, None]:
+    not_unrolled()
+
+    def call() -> tuple[Any, ...]:
+        leaves = [torch.from_numpy(a).requires_grad_() for a in wanted]
+        value = f(*leaves, *[torch.from_numpy(a) for a in others])
+        gradients = torch.autograd.grad(value, leaves)
+        return value.detach().numpy(), *[g.numpy() for g in gradients]
+
+    return call, None
+
+
+def W9m(d: Arrays, p: Arrays) -> tuple[Call, None]:
+    def loss(A: Any, x: Any, B: Any) -> Any:
+        states = []
+        for row in B:
+            x = torch.tanh(torch.addmm(row, A, x))
+            states.append(x)
+        return (torch.stack(states) ** 2).mean()
+
+    return value_and_gradients(loss, (d["A"], d["x0"]), d["B"])
+
+
+W9d = W9m
+
+
+def W9k(d: Arrays, p: Arrays) -> tuple[Call, None]:
+    def likelihood(F: Any, log_q: Any, log_r: Any, h: Any, y: Any) -> Any:
+        noise, r = torch.diag(torch.exp(log_q)), torch.exp(log_r)
+        m, P = torch.zeros(4, dtype=F.dtype), torch.eye(4, dtype=F.dtype)
+        spreads, errors = [], []
+        for seen in y:
+            m, P = F @ m, F @ P @ F.T + noise
+            v = P @ h
+            s, e = h @ v + r, seen - h @ m
+            k = v / s
+            m, P = m + k * e, P - torch.outer(k, v)
+            spreads.append(s)
+            errors.append(e)
+        s, e = torch.stack(spreads), torch.stack(errors)
+        return (-0.5 * (torch.log(2 * torch.pi * s) + e * e / s)).sum()
+
+    return value_and_gradients(likelihood, (d["F"], d["log_q"], d["log_r"]), d["h"], d["y"])
+
+
+def leapfrog(slope: Any, d: Arrays, p: Arrays) -> tuple[Call, None]:
+    """The gradient is written by hand: autograd would make every step several times slower."""
+    not_unrolled()
+    size = p["size"]
+
+    def path(q: Any, momentum: Any) -> Any:
+        momentum = momentum - size / 2 * slope(q)
+        for _ in range(p["n"]):
+            q = q + size * momentum
+            momentum = momentum - size * slope(q)
+        return q, momentum + size / 2 * slope(q)
+
+    return program(path, d["q"], d["p"])
+
+
+def W9h(d: Arrays, p: Arrays) -> tuple[Call, None]:
+    x, y = torch.from_numpy(d["x"]), torch.from_numpy(d["y"])
+    turned = x.T.contiguous()
+    return leapfrog(lambda q: torch.addmv(q, turned, torch.sigmoid(torch.mv(x, q)) - y), d, p)
+
+
+def W9g(d: Arrays, p: Arrays) -> tuple[Call, None]:
+    S = torch.from_numpy(d["S"])
+    return leapfrog(lambda q: torch.mv(S, q), d, p)
 
 
 def W10(d: Arrays, p: Arrays) -> tuple[Call, None]:

@@ -89,6 +89,49 @@ def _table(rng: Generator, p: Arrays) -> Arrays:
     return {"X": 2 * rng.normal(size=(20000, 500)) + 1}
 
 
+def _lstm(rng: Generator, p: Arrays) -> Arrays:
+    k = 1 / np.sqrt(256)
+    return {
+        "x": rng.normal(size=(50, 32, 64)),
+        "W": rng.uniform(-k, k, (64, 1024)),
+        "U": rng.uniform(-k, k, (256, 1024)),
+        "b": rng.uniform(-k, k, 1024),
+    }
+
+
+def _logistic_map(rng: Generator, p: Arrays) -> Arrays:
+    return {"x0": np.array(0.37), "r": np.array(3.5)}
+
+
+def _matrices(rng: Generator, p: Arrays) -> Arrays:
+    return {"A": 0.5 * rng.normal(size=(3, 3)), "x0": rng.normal(size=(3, 3)), "B": rng.normal(size=(1000, 3, 3))}
+
+
+def _filter(rng: Generator, p: Arrays) -> Arrays:
+    rotation, _ = np.linalg.qr(rng.normal(size=(4, 4)))
+    return {
+        "F": 0.9 * rotation,
+        "h": rng.normal(size=4),
+        "log_q": np.log(0.1) + 0.3 * rng.normal(size=4),
+        "log_r": np.array(np.log(0.2)),
+        "y": rng.normal(size=1000),
+    }
+
+
+def _leaps(rng: Generator, p: Arrays) -> Arrays:
+    return {
+        "x": rng.normal(size=(50, 10)),
+        "y": rng.integers(0, 2, 50).astype(float),
+        "q": 0.3 * rng.normal(size=10),
+        "p": rng.normal(size=10),
+    }
+
+
+def _leaps_normal(rng: Generator, p: Arrays) -> Arrays:
+    root = rng.normal(size=(10, 10))
+    return {"S": root @ root.T / 10 + np.eye(10), "q": rng.normal(size=10), "p": rng.normal(size=10)}
+
+
 F32, F64 = "float32", "float64"
 BOTH = (1, 2)
 PRICE = {"N": MANY, "r": 0.02, "sigma": 0.3}
@@ -123,6 +166,20 @@ _ROWS = (
              targets=(Target("call", 0.6, threads=BOTH),)),
     Workload("W5", "W5", "MLP 784-512-512-10, batch 128, momentum step", F32, _perceptron, 1e-3,
              {"lr": 0.01, "mom": 0.9}, (Target("call", 1.0, threads=BOTH), Target("compile", value=0.3))),
+    Workload("W7", "W7", "LSTM, 50 steps, batch 32, 64 -> 256, gradient and update", F32, _lstm, 1e-3, {"lr": 1.0},
+             (Target("call", 1.0, threads=BOTH), Target("compile", value=0.6))),
+    Workload("W9", "W9", "logistic map, 1,000,000 steps", F64, _logistic_map, 1e-9, {"n": 1_000_000},
+             (Target("call", 1.1, "numba"),)),
+    Workload("W9m", "W9m", "3 x 3 state, 1,000 steps, gradient", F64, _matrices, 1e-9,
+             targets=(Target("call", 0.2, "jax"),)),
+    Workload("W9d", "W9d", "W9m with sizes that are not declared", F64, _matrices, 1e-9,
+             targets=(Target("call", 0.2, "jax"),)),
+    Workload("W9k", "W9k", "Kalman filter's likelihood, 4 states, 1,000 steps, gradient", F64, _filter, 1e-8,
+             targets=(Target("call", 0.3),)),
+    Workload("W9h", "W9h", "10,000 leapfrog steps, logistic regression 50 x 10", F64, _leaps, 1e-7,
+             {"n": 10_000, "size": 0.05}, (Target("call", 0.5),)),
+    Workload("W9g", "W9g", "10,000 leapfrog steps, 10 correlated normals", F64, _leaps_normal, 1e-7,
+             {"n": 10_000, "size": 0.05}, (Target("call", 0.5),)),
     Workload("W10", "W10", "2,000-op chain with gradient", F64, _chain, 1e-7, {"n": 2000},
              (Target("compile", 0.15, "jax"),), deep=True),
     Workload("W10_200", "W10", "200-op chain with gradient", F64, _chain, 1e-7, {"n": 200}, deep=True,
@@ -138,7 +195,7 @@ _ROWS = (
              targets=(Target("call", 0.5),)),
 )  # fmt: skip
 WORKLOADS = {row.name: row for row in _ROWS}
-SHARED_INPUTS = {"W1n": "W1", "W11p": "W11"}
+SHARED_INPUTS = {"W1n": "W1", "W9d": "W9m", "W11p": "W11"}
 
 
 def selected(names: str) -> list[Workload]:
