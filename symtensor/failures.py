@@ -1,5 +1,6 @@
 """Errors of a running function, in the user's words: the expression, its source line, and what it met."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from symtensor_codegen.errors import InternalError, OutOfRangeError, ShapeError, UserError
@@ -8,7 +9,7 @@ from symtensor_codegen.llvm.calling import CallSpec, arrays_of
 from .graph import Tensor, ancestors
 from .lower.sizes import SizeMessage
 from .opdef import IndexMessage, ValueMessage, describe, where
-from .reference import Evaluation
+from .reference import Evaluation, evaluations
 
 if TYPE_CHECKING:
     from .compiled_function import Function
@@ -52,21 +53,26 @@ def _index_failure(function: "Function", spec: CallSpec, message: IndexMessage, 
     inputs, cells = arrays_of(spec, frame)
     known = {i.variable: array for i, array in zip(function.inputs, inputs, strict=True)}
     known |= dict(zip(function.get_shared(), cells, strict=False))
-    evaluation = Evaluation(known)
-    index = evaluation.value(message.index)
-    size = evaluation.size(message.tensor.dims[message.axis])
-    assert size is not None
-    bad = (index < -size) | (index >= size)
-    if not bad.any():
-        return InternalError(
-            f"{function.name}: no index of {describe(message.index)} is out of range, but one was reported"
-        )
-    value = int(index[bad][0])
+    for evaluation, steps, results in evaluations(Evaluation(known), function.maker.fgraph.outputs, message.index):
+        index = evaluation.value(message.index)
+        size = evaluation.size(message.tensor.dims[message.axis])
+        assert size is not None
+        bad = (index < -size) | (index >= size)
+        if bad.any():
+            return _out_of_range(function.name, message, int(index[bad][0]), size, steps, results)
+    return InternalError(
+        f"{function.name}: no index of {describe(message.index)} is out of range, but one was reported"
+    )
+
+
+def _out_of_range(
+    name: str, message: IndexMessage, value: int, size: int, steps: str, results: Sequence[Tensor]
+) -> BaseException:
     label = message.index.name or message.index.op.name
-    users = [n for n in ancestors(function.maker.fgraph.outputs) if _indexes(n, message)]
+    users = [n for n in ancestors(results) if _indexes(n, message)]
     return OutOfRangeError(
-        f"{function.name}: {_at(*users)}index {value} ({label}{where(message.index)}) is out of range on axis "
-        f"{message.axis}, of size {size}: {describe(message.tensor)}"
+        f"{name}: {_at(*users)}index {value} ({label}{where(message.index)}) is out of range on axis "
+        f"{message.axis}, of size {size}: {describe(message.tensor)}{steps}"
     )
 
 

@@ -4,7 +4,7 @@ Slow and obvious. It is the ``reference`` mode of ``function``, the oracle of te
 folded with. Nothing is rewritten, fused or compiled here.
 """
 
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from symtensor_codegen.errors import BackendError, InternalError, OutOfRangeErro
 from symtensor_codegen.expr import topological
 from symtensor_codegen.scalar import Dim, Scalar
 
-from .graph import Tensor
+from .graph import Tensor, ancestors
 from .opdef import CONSTANT, SHARED, describe, where
 
 Array = npt.NDArray[Any]
@@ -164,6 +164,44 @@ class Evaluation:
                 raise ShapeError(
                     f"{node.op.name}: axis {axis} has size {result.shape[axis]}, expected {size}{where(node)}"
                 )
+
+
+def evaluations(
+    outer: Evaluation, outputs: Sequence[Tensor], wanted: Tensor, steps: str = ""
+) -> Iterator[tuple[Evaluation, str, Sequence[Tensor]]]:
+    """Where ``wanted`` has a value, in the order of execution: among ``outputs``, or inside loops and branches.
+
+    Yields:
+        An evaluation in which ``wanted`` can be computed; in words, the step of each loop around it; and the outputs
+        that are computed there.
+    """
+    from .ops.branch_records import BRANCH, chosen_body
+    from .ops.loop_records import LOOP, body_of, environments
+
+    order = ancestors(outputs)
+    if wanted in order:
+        yield outer, steps, outputs
+        return
+    for node in order:
+        if node.op is LOOP and _inside(body_of(node).outputs, wanted):
+            count, *values = [outer.value(i) for i in node.inputs]
+            for step, inner in enumerate(environments(body_of(node), int(count), values, [])):
+                yield from evaluations(inner, body_of(node).outputs, wanted, f"{steps}, in step {step}")
+        elif node.op is BRANCH:
+            condition, *values = [outer.value(i) for i in node.inputs]
+            body = chosen_body(condition, node.params["bodies"])
+            if _inside(body.outputs, wanted):
+                inner = Evaluation(dict(zip(body.constants, values, strict=True)))
+                yield from evaluations(inner, body.outputs, wanted, steps)
+
+
+def _inside(outputs: Sequence[Tensor], wanted: Tensor) -> bool:
+    """Whether an expression is computed for ``outputs``, perhaps in a loop or branch."""
+    for node in ancestors(outputs):
+        bodies = [node.params["body"]] if node.op.name == "loop" else node.params.get("bodies", ())
+        if node is wanted or any(_inside(body.outputs, wanted) for body in bodies):
+            return True
+    return False
 
 
 def given(node: Tensor, value: Any) -> Array:

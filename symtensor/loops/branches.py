@@ -15,6 +15,7 @@ _LINEAR: Mapping[str, tuple[int, ...]] = {
     "neg": (0,), "cast": (0,), "mul": (0, 1), "truediv": (0,), "dot": (0, 1), "matmul": (0, 1), "sum": (0,),
     "dimshuffle": (0,), "reshape": (0,), "broadcast_to": (0,), "subtensor": (0,), "batched_dot": (0, 1),
 }  # fmt: skip
+_WRITES = frozenset(("set_part", "inc_part", "set_at", "inc_at"))  # linear in what is written into zeros
 
 
 def has_branches(outputs: Sequence[Tensor]) -> bool:
@@ -53,7 +54,10 @@ def _moved_in(node: Tensor) -> Tensor:
             yes = _sum(node, a.inputs[1], b.inputs[1])
             return IFELSE.make(a.inputs[0], yes, _sum(node, a.inputs[2], b.inputs[2]))
         return node
-    for position in _LINEAR.get(node.op.name, ()):
+    positions = _LINEAR.get(node.op.name, ())
+    if node.op.name in _WRITES and is_zero(node.inputs[0]):
+        positions = (1,)
+    for position in positions:
         if position >= len(node.inputs):
             continue
         chosen = node.inputs[position]

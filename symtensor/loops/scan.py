@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from symtensor.graph import Tensor, as_tensor, constant, leaves, replace, variable
-from symtensor.opdef import OPS, describe
+from symtensor.opdef import OPS, describe, dim_of
 from symtensor.ops.loop_body import capture, index_variable, make_body, row_variable
-from symtensor.ops.loop_records import LOOP, final, steps_run, trace
+from symtensor.ops.loop_records import LOOP, ROWS, final, steps_run, trace
 from symtensor.ops.shaping_axes import dim
 from symtensor.shared_variables import SharedVariable
 from symtensor.types import TensorType
@@ -216,6 +216,11 @@ class _Scan:
             if count.ndim != 0 or count.element.kind not in "iub":
                 raise ScanError(f"scan{_space(self.name)}: n_steps must be an integer scalar, got {count.type}")
             self.count = count if count.element is dtypes.int64 else OPS["cast"].make(count, dtype=dtypes.int64)
+            steps = dim_of(self.count)
+            self.sequences = [
+                s if s.dims[0] is steps or s.dims[0] == steps else ROWS.make(s, self.count, label=row.name or "")
+                for s, row in zip(self.sequences, self.rows, strict=True)
+            ]
             return
         if not self.sequences:
             raise ScanError(f"scan{_space(self.name)}: without sequences n_steps must be given")
@@ -246,7 +251,7 @@ class _Scan:
         inner = [*after, *returned.outputs]
         shared, inner, condition = self._shared(inner, returned)
         before += [variable(TensorType(s.element, s.type.shape), s.name) for s in shared]
-        changed = dict(zip(shared, before[len(initial) :], strict=True))
+        changed: dict[Tensor, Tensor] = dict(zip(shared, before[len(initial) :], strict=True))
         count = len(inner)
         inner += list(shared.values())
         inner += [condition] if condition is not None else []

@@ -47,14 +47,19 @@ def sizes_inside(body: Body, given: Parts, sizes: Sizes) -> dict[Scalar, Scalar]
     return known
 
 
-def share_guards(body: Body, inner: "Planner", outer: "Planner") -> None:
-    """Move the guards of a body that can be checked before it out of it."""
+def share_guards(body: Body, count: Dim, inner: "Planner", outer: "Planner") -> None:
+    """Move the guards of a body that can be checked before it out of it; they hold if there is a step."""
+    idle = None if isinstance(count, int) and count > 0 else scalar.lt(as_int(count), 1)
     own = {*ancestors(body.outputs), *body.variables}
     kept: list[Guard] = []
     for guard in inner.sizes.guards:
         tokens = [symbol.param[1] for symbol in scalar_symbols(guard.condition)]
         guard = replace(guard, values=tuple(inner.sizes.of(v) for v in guard.values))
-        (kept if any(t in own for t in tokens) else outer.sizes.guards).append(guard)
+        if any(t in own for t in tokens):
+            kept.append(guard)
+        else:
+            needed = guard.condition if idle is None else idle | guard.condition
+            outer.sizes.guards.append(replace(guard, condition=needed))
     inner.sizes.guards[:] = kept
 
 
@@ -98,7 +103,7 @@ class _Lowering:
             frozenset(k for k in range(len(body.carries)) if (HISTORY, k) in self.items),
         )  # fmt: skip
         owners, outputs, first, last = inner.prepare()
-        share_guards(body, inner, outer)
+        share_guards(body, self.count, inner, outer)
         leaf = inner.units.leaves
         for node, source in zip(body.sequences, self.given.sequences, strict=True):
             self.rows.append(Row(leaf[node], outer.units.buffer(source), self._position()))

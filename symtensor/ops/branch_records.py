@@ -74,10 +74,15 @@ class Chosen:
         self.values = values
 
 
+def chosen_body(condition: Any, bodies: tuple[Body, Body]) -> Body:
+    """The body that runs for this value of the condition."""
+    return bodies[0] if condition else bodies[1]
+
+
 def _run_branch(condition: Any, *given: Any, bodies: tuple[Body, Body]) -> Chosen:
     from symtensor.reference import Evaluation
 
-    body = bodies[0] if condition else bodies[1]
+    body = chosen_body(condition, bodies)
     environment = Evaluation(dict(zip(body.constants, given, strict=True)))
     return Chosen([environment.value(node) for node in body.nexts])
 

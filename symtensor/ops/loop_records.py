@@ -5,7 +5,7 @@
 the number of steps. Whatever nobody takes out is not stored.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -182,26 +182,33 @@ class Steps:
         self.backwards, self.carries = body.backwards, body.carries
 
 
-def _run_loop(count: Any, *given: Any, body: Body) -> Steps:
+def environments(body: Body, count: int, given: Sequence[Any], last: list[Any]) -> Iterator[Any]:
+    """The reference's values in every step, each before the next step is begun.
+
+    ``given`` are the values of the initial states, sequences and constants; ``last`` becomes the states after the
+    last step.
+    """
     from symtensor.reference import Evaluation
 
     carries, sequences = len(body.carries), len(body.sequences)
-    state = [np.array(value) for value in given[:carries]]
+    last[:] = [np.array(value) for value in given[:carries]]
     rows, constants = given[carries : carries + sequences], given[carries + sequences :]
-    environments: list[Any] = []
-    total = int(count)
-    for step in range(total):
-        position = total - 1 - step if body.backwards else step
+    for step in range(count):
+        position = count - 1 - step if body.backwards else step
         values = {body.index: np.asarray(step)}
-        values.update(zip(body.carries, state, strict=True))
+        values.update(zip(body.carries, last, strict=True))
         values.update(zip(body.sequences, [r[position] for r in rows], strict=True))
         values.update(zip(body.constants, constants, strict=True))
         environment = Evaluation(values)
-        environments.append(environment)
-        state = [environment.value(node) for node in body.nexts]
+        yield environment
+        last[:] = [environment.value(node) for node in body.nexts]
         if body.until is not None and bool(environment.value(body.until)):
             break
-    return Steps(environments, state, total, body)
+
+
+def _run_loop(count: Any, *given: Any, body: Body) -> Steps:
+    state: list[Any] = []
+    return Steps(list(environments(body, int(count), given, state)), state, int(count), body)
 
 
 def _gradient_of_loop(arrived: Any, node: Tensor, needed: Any) -> Any:
