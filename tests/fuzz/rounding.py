@@ -31,7 +31,8 @@ EXACT = MOVES | frozenset((
     "cumsum", "dim", "dot", "eq", "ge", "gt", "imag", "inc_at", "inc_part", "input", "le", "lt", "make_vector", "max",
     "maximum", "min", "minimum", "mul", "neg", "neq", "real", "relu", "shared", "sign", "sqr", "sub", "sum", "switch",
 ))  # fmt: skip
-# Logarithms of a sum that is at least 1, which is rounded: near 0 their error is that of the sum.
+# Logarithms of a sum that is at least 1, which is rounded, beside operands that may be rounded more than once: near 0
+# their error is that of the sum and of the operands.
 OF_SUMS = frozenset(("log_softmax", "logsumexp"))
 
 
@@ -55,7 +56,8 @@ class Exact(Evaluation):
 
     def _compute(self, node: Tensor) -> Array:
         result = super()._compute(node)
-        if node.op.name in EXACT and all(i in self.exact for i in node.inputs) and is_short(result):
+        short = node.op.name in EXACT and all(i in self.exact for i in node.inputs) and is_short(result)
+        if short or result.dtype.kind not in "fc":  # integers are only taken where no rounding shows in them
             self.exact.add(node)
         return result
 
@@ -75,7 +77,9 @@ class Disturbed(Evaluation):
         try:
             result = super()._compute(node)
             if node.op.name in OF_SUMS:
-                result = (result + (1 + self._moved(np.ones_like(result)) - 2)).astype(result.dtype)
+                operand = np.abs(kept[node.inputs[0]])
+                scale = 1 + np.max(operand, where=np.isfinite(operand), initial=0)
+                result = result + (self._moved(np.full_like(result, scale)) - result.dtype.type(scale))
             return self._moved(result)
         finally:
             self.values.update(kept)
