@@ -6,6 +6,7 @@ from . import (
     casting,
     complex_numbers,
     creation,
+    ctc_states,
     cumulative,
     elementwise,
     elementwise_bits,
@@ -28,7 +29,7 @@ from . import (
 )
 
 __all__ = [
-    "barriers", "branch_records", "casting", "complex_numbers", "creation", "cumulative", "elementwise",
+    "barriers", "branch_records", "casting", "complex_numbers", "creation", "ctc_states", "cumulative", "elementwise",
     "elementwise_bits", "elementwise_compare", "elementwise_floats", "elementwise_math", "elementwise_pieces",
     "elementwise_smooth", "indexing", "joining", "linalg", "loop_records", "nnet", "nnet_losses", "printed",
     "random_counts", "random_draws", "reduction", "shaping",

@@ -1,13 +1,15 @@
 """Operations that return their argument unchanged and only alter its gradient."""
 
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
 
-from symtensor.graph import Tensor, TensorLike, as_tensor
-from symtensor.opdef import OPS, Gradients, OpDef, elementwise
+from symtensor.graph import Params, Tensor, TensorLike, as_tensor
+from symtensor.opdef import OPS, At, Gradients, Index, Inferred, OpDef, describe, elementwise
 from symtensor.types import TensorType
 from symtensor_codegen import dtypes
+from symtensor_codegen.errors import ShapeError
 from symtensor_codegen.scalar import Scalar
 
 from .gradient_parts import zeros
@@ -162,3 +164,67 @@ def grad_clip(x: TensorLike, lower_bound: float, upper_bound: float) -> Tensor:
 def grad_scale(x: TensorLike, multiplier: float) -> Tensor:
     """``x``; the gradient that flows back through it is multiplied by a number (-1 reverses it)."""
     return GRAD_SCALE.make(as_tensor(x), multiplier=float(multiplier))
+
+
+# A gradient of one's own --------------------------------------------------------------------------------
+
+Rule = Callable[..., Sequence[Tensor | None]]
+
+
+def _infer_with_gradient(inputs: tuple[Tensor, ...], params: Params) -> Inferred:
+    return inputs[0].element, inputs[0].dims
+
+
+def _pull_first(node: Tensor, at: At, index: Index) -> Scalar:
+    return at(0, index)
+
+
+def _ruled_gradient(g: Tensor, node: Tensor) -> Gradients:
+    value, *given = node.inputs
+    count = node.params["count"]
+    parts = list(node.params["rule"](g, value, *given))
+    if len(parts) != count:
+        raise ValueError(f"custom_gradient: the rule returns {len(parts)} gradients for {count} inputs")
+    for part, x in zip(parts, given, strict=False):
+        if part is not None and part.ndim != x.ndim:
+            raise ShapeError(f"custom_gradient: the gradient {describe(part)} does not fit {describe(x)}")
+    return (None, *parts, *[None] * (len(given) - count))
+
+
+def _square_rule(g: Tensor, value: Tensor, x: Tensor) -> Sequence[Tensor]:
+    return (g * x * 2,)
+
+
+WITH_GRADIENT: Final = OpDef(
+    name="with_gradient",
+    doc="The first argument; its gradient with respect to the next ones is what a rule says.",
+    infer=_infer_with_gradient,
+    reference=lambda value, *given, rule, count: value,
+    gradient=_ruled_gradient,
+    pull=_pull_first,
+    category="control",
+    cases=lambda rng: [((rng.normal(size=(3, 2)), rng.normal(size=(3, 2))), {"rule": _square_rule, "count": 1})],
+)
+
+
+def custom_gradient(
+    value: TensorLike, inputs: Sequence[TensorLike], rule: Rule, extra: Sequence[TensorLike] = ()
+) -> Tensor:
+    """``value`` with a gradient of one's own: no gradient flows into the expression that computes it.
+
+    Args:
+        value: any expression.
+        inputs: what the gradient of ``value`` is given for.
+        rule: called as ``rule(g, value, *inputs, *extra)`` with the gradient ``g`` of the result when a gradient is
+            taken; returns for each of ``inputs`` an expression of its rank, or None where there is none. It must use
+            no other expressions than its arguments, and be linear in ``g`` (``Rop`` relies on it). A function of a
+            module can be pickled with the program, a lambda cannot.
+        extra: further expressions for the rule, such as intermediate results of ``value``.
+
+    Raises:
+        ValueError, ShapeError: when the gradient is taken, where the rule returns something else.
+    """
+    given = [as_tensor(x) for x in inputs]
+    return WITH_GRADIENT.make(
+        as_tensor(value), *given, *[as_tensor(x) for x in extra], rule=rule, count=len(given)
+    )

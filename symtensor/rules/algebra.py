@@ -136,6 +136,7 @@ transparent = RuleSet("transparent", "Operations that matter to gradients and pr
 
 @transparent.procedure(
     "zero_grad", "consider_constant", "disconnected_grad", "undefined_grad", "grad_clip", "grad_scale", "print",
+    "with_gradient",
     name="values_only",
 )  # fmt: skip
 def _values_only(node: Tensor) -> Tensor:
