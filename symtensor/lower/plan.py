@@ -423,7 +423,7 @@ class _Flow:
     def learn(self, node: Tensor) -> None:
         """Read the value of a 0-d tensor that sizes depend on."""
         symbol = self.reads_of[node]
-        if symbol in self.planner.sizes.known:  # inside a loop, of what is known outside
+        if symbol in self.planner.sizes.outside:  # inside a loop, of what is known outside
             self.unknown.discard(symbol)
             return
         self.steps.append(Read(symbol, storage(self.planner.units.buffer(node))))

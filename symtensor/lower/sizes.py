@@ -33,6 +33,7 @@ class Sizes:
 
     def __init__(self, known: Mapping[Scalar, Scalar] | None = None) -> None:
         self.known: dict[Scalar, Scalar] = dict(known or {})
+        self.outside = frozenset(self.known)  # sizes known before a body begins; others are learned from guards
         self.guards: list[Guard] = []
         self._memo: dict[Scalar, Scalar] = dict(self.known)
 

@@ -154,6 +154,7 @@ SPECIFY_SHAPE = OpDef(
     pull=lambda node, at, index: at(0, index),
     alias=True,
     guards=_specify_guards,
+    sizes=lambda node: param_dims(node.params["shape"], node.inputs[1:]),
     category="shape",
     cases=lambda rng: [((rng.normal(size=(3, 4)), np.int64(4)), {"shape": (-1, None)})],
 )  # fmt: skip
