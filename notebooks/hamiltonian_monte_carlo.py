@@ -131,7 +131,7 @@ def integrated_moments(density: Callable, mode: Array, scale: Array) -> Moments:
 
 
 def split_rhat(samples: Array) -> Array:
-    """Gelman and Rubin's ratio of variances, of the halves of all chains; samples are (transitions, chains, weights)."""
+    """Gelman and Rubin's ratio of variances, for the halves of all chains of (transitions, chains, weights)."""
     half = len(samples) // 2
     halves = np.concatenate([samples[:half], samples[half : 2 * half]], axis=1)
     within = halves.var(axis=0, ddof=1).mean(axis=0)
@@ -201,8 +201,8 @@ def main(blocks: int = BLOCKS, picture: str | None = None) -> Result:
 
 
 def report(result: Result, seconds_per_leap: float) -> None:
-    deviations = [np.sqrt(np.diag(m.covariance)) for m in (result.sampled, result.integrated)]
-    for name, moments, deviation in zip(("sampled", "SciPy"), (result.sampled, result.integrated), deviations, strict=True):
+    for name, moments in (("sampled", result.sampled), ("SciPy", result.integrated)):
+        deviation = np.sqrt(np.diag(moments.covariance))
         weights = ", ".join(f"{m:+.3f} ± {d:.3f}" for m, d in zip(moments.mean, deviation, strict=True))
         correlation = moments.covariance[0, 1] / deviation.prod()
         print(f"{name:10s} weights {weights}   correlation {correlation:+.3f}")

@@ -1,4 +1,4 @@
-"""Jacobians and Hessians as tensors, by computing the gradients of all elements as a batch."""
+"""Jacobians and Hessians as tensors, by computing the gradients of all elements as a batch, or else in a loop."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -28,15 +28,11 @@ def jacobian(
 ) -> Any:
     """All derivatives of an expression by variables: axes of the expression, then of the variable.
 
-    The gradients of all its elements are computed together, as a batch, so the size need not be known
-    before the program runs. Where an operation cannot be computed for a batch, the elements are taken one
-    by one, which needs a vector of known length.
+    The gradients of all its elements are computed together, as a batch. Where an operation cannot be computed for
+    a batch (a loop), they are computed one by one, in a loop.
 
     Returns:
         A Jacobian, list or tuple, as ``wrt`` is.
-
-    Raises:
-        VectorizeError: an operation cannot be computed for a batch, and the length is not known.
     """
     check_choice("jacobian", "disconnected_inputs", disconnected_inputs, ("raise", "warn", "ignore"))
     variables = listed(wrt, "jacobian: wrt")
@@ -49,19 +45,10 @@ def jacobian(
     if out.ndim == 0:
         return shaped_as(wrt, grad(out, variables, **options))
     refuse_complex("jacobian", [out, *variables])
-    try:
-        return shaped_as(wrt, _batch_of_gradients(out, variables, options))
-    except VectorizeError:
-        length = out.type.shape[0]
-        if out.ndim != 1 or length is None:
-            raise
-    from .ops.joining import stack
-
-    rows = [grad(out[k], variables, **options) for k in range(length)]
-    return shaped_as(wrt, [stack(parts) for parts in zip(*rows, strict=True)])
+    return shaped_as(wrt, _gradients_of_elements(out, variables, options))
 
 
-def _batch_of_gradients(out: Tensor, variables: Sequence[Tensor], options: Mapping[str, Any]) -> list[Tensor]:
+def _gradients_of_elements(out: Tensor, variables: Sequence[Tensor], options: Mapping[str, Any]) -> list[Tensor]:
     """Gradients of every element of ``out``, the axes of ``out`` in front."""
     from .ops.creation import eye
     from .ops.shaping import reshape_to
@@ -77,10 +64,23 @@ def _batch_of_gradients(out: Tensor, variables: Sequence[Tensor], options: Mappi
     basis = eye(size(out), dtype=weight.dtype)
     if out.ndim > 1:
         basis = reshape_to(basis, [size(out), *sizes(out)])
-    batch = vectorize(gradients, {weight: basis})
+    try:
+        batch = vectorize(gradients, {weight: basis})
+    except VectorizeError:
+        batch = _one_by_one(gradients, weight, basis)
     if out.ndim > 1:
         batch = [reshape_to(g, [*sizes(out), *sizes(x)]) for g, x in zip(batch, variables, strict=True)]
     return replace(batch, {weight: zero_like(out)})  # only its sizes are left
+
+
+def _one_by_one(gradients: Sequence[Tensor], weight: Tensor, basis: Tensor) -> list[Tensor]:
+    """The gradients for every row of ``basis`` as ``weight``, in a loop over the rows."""
+    from .loops.scan import scan
+
+    rows, _ = scan(
+        lambda row: replace(gradients, {weight: row}), sequences=[basis], return_list=True, name="jacobian"
+    )
+    return list(rows)
 
 
 def hessian(

@@ -11,9 +11,10 @@ from symtensor import function
 from symtensor.differentiation import Lop, Rop, grad, hessian_vector_product
 from symtensor.gradient import hessian, jacobian, numeric_grad
 from symtensor.graph import Tensor
+from symtensor.loops import scan
 from symtensor.reference import evaluate
 from symtensor.types import TensorType
-from symtensor.vectorize import RULES, VectorizeError
+from symtensor.vectorize import RULES, VectorizeError, vectorize
 
 RNG = np.random.default_rng(3)
 LABELS = np.array([2, 0, 1, 2])
@@ -195,15 +196,34 @@ def test_jacobian_of_unknown_size(name: str) -> None:
             np.testing.assert_allclose(got[(..., *index)], (up - down) / 2e-5, rtol=1e-6, atol=1e-6)
 
 
-def test_jacobian_without_a_rule_takes_known_lengths_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jacobian_without_a_rule_takes_elements_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(RULES, "dimshuffle")
-    x, y = T.dvector("x"), T.TensorType("float64", (3,))("y")
+    x = T.dvector("x")
+    y = x * (x.dimshuffle("x", 0) ** 2)[0]
     with pytest.raises(
         VectorizeError, match=r"dimshuffle cannot be computed for a batch \(test_grad.py:\d+\)"
     ):
-        jacobian(x * (x.dimshuffle("x", 0) ** 2)[0], x)
-    j = evaluate([jacobian(y * (y.dimshuffle("x", 0) ** 2)[0], y)], {y: [1.0, 2.0, 3.0]})[0]
+        vectorize([y], {x: T.dmatrix()})
+    j = evaluate([jacobian(y, x)], {x: [1.0, 2.0, 3.0]})[0]
     np.testing.assert_allclose(j, np.diag([3.0, 12.0, 27.0]))
+
+
+def test_second_derivatives_of_a_loop() -> None:
+    """Of x ** (2 ** n) by squaring n times: no batch of loops, so the rows are computed one by one."""
+    x, n = T.dvector("x"), T.lscalar("n")
+    powers, _ = scan(lambda state: state**2, outputs_info=[x], n_steps=n)
+    cost = powers[-1].sum() * x[0]
+    at = {x: [0.9, 1.1, 1.3], n: 3}
+    wanted = [hessian(cost, x), jacobian(powers, x)]
+    h, j = evaluate(wanted, at)
+    for got, reference in zip(function([x, n], wanted)(*at.values()), (h, j), strict=True):
+        np.testing.assert_allclose(got, reference)
+    v = np.array(at[x])
+    expected = np.diag(56 * v**6 * v[0])
+    expected[0] += 8 * v**7
+    expected[:, 0] += 8 * v**7
+    np.testing.assert_allclose(h, expected)
+    np.testing.assert_allclose(j, [np.diag(2.0**k * v ** (2**k - 1)) for k in (1, 2, 3)])
 
 
 def test_jacobian_is_shaped_as_its_variables() -> None:

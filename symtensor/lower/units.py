@@ -114,7 +114,7 @@ class Units:
         self.sizes = sizes
         self.step = step
         # What the host knows before the body of a loop begins.
-        self._outside = {v for size in sizes.known.values() for v in value_symbols(size)} | {step}
+        self._outside = {step, *(v for size in sizes.known.values() for v in value_symbols(size))}
         self.outputs = outputs
         self.order = order
         self.buffers: dict[Tensor, Buffer] = {}

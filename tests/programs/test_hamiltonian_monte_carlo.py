@@ -26,7 +26,7 @@ def test_the_steps_of_a_trajectory_may_be_chosen_at_the_call() -> None:
     """Acceptance falls with the length of a leap: its error in the energy grows with the square."""
     data = program.load_data()
     sample = program.compile_sampler()
-    start = np.random.default_rng(0).normal(size=(4, 2)) + [6.0, -10.0]
+    start = np.random.default_rng(0).normal([6.0, -10.0], 1.0, (4, 2))
     scale = np.diag([0.2, 0.4])
     rates = []
     for leaps, size in ((12, 0.1), (3, 0.4), (2, 1.6)):
