@@ -11,7 +11,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from symtensor_codegen.errors import UserError
-from symtensor_codegen.llvm import cache
+from symtensor_codegen.llvm import cache, panels
 from symtensor_codegen.llvm.calling import runtime_symbols
 from symtensor_codegen.llvm.emit_program import emit_program
 from symtensor_codegen.llvm.target import fingerprint, host
@@ -20,7 +20,7 @@ from symtensor_codegen.program import Launch, Loop, Program, walk
 from symtensor_codegen.program_text import program_names, program_text
 from symtensor_codegen.text import kernel_text
 
-EMITTER_VERSION = "3"  # part of every key: change it when the same kernel text is to become other code
+EMITTER_VERSION = "5"  # part of every key: change it when the same kernel text is to become other code
 
 
 @dataclass(slots=True)
@@ -126,6 +126,8 @@ def _addresses(externals: list[str], kernels: Mapping[str, int]) -> Mapping[str,
             from symtensor_codegen.llvm.libraries import blas_symbols
 
             found[name] = blas_symbols()[name]
+        elif name.startswith(panels.FUNCTIONS):
+            found[name] = panels.address(name)
         else:
             found[name] = runtime[name]
     return found

@@ -11,7 +11,8 @@ from symtensor_codegen.errors import InternalError
 from symtensor_codegen.expr import topological
 from symtensor_codegen.finish import storage
 from symtensor_codegen.llvm.emission import Value
-from symtensor_codegen.llvm.host_code import HostCode, real_product
+from symtensor_codegen.llvm.host_code import real_product
+from symtensor_codegen.llvm.matrix_products import MatrixProducts
 from symtensor_codegen.llvm.types import typed
 from symtensor_codegen.program import Allocate, Branch, Copy, Gemm, Launch, Loop, Row, Step, walk
 from symtensor_codegen.scalar import Buffer, Dim, Scalar, as_int, const_op, symbol_op
@@ -23,7 +24,7 @@ _STEP = 16.0  # what a step costs besides its iterations
 _LOOKS = 63
 
 
-class ControlFlow(HostCode):
+class ControlFlow(MatrixProducts):
     """Writes the loops and branches of a program."""
 
     loops = 0  # open ones
@@ -39,6 +40,8 @@ class ControlFlow(HostCode):
         number, outer, count = self.number(), self.here, self.size(step.count)
         looks = self._prepare_long_run(step)
         mark = self._mark(step.steps)
+        if self.loops == 0:
+            self.prepare_products(step, aliases((step,), set(written_by(step))))
         pointers, known = dict(self.pointers), dict(self.known)
         carried = [b for b in dict.fromkeys(_exchanged(step)) if b in pointers]
         begin, after = f"step{number}", f"stepped{number}"
@@ -179,9 +182,10 @@ class ControlFlow(HostCode):
         return total
 
     def _known_product(self, sizes: Sequence[Dim]) -> Scalar:
-        return real_product([size for size in sizes if self._is_known(size)])
+        return real_product([size for size in sizes if self.is_known(size)])
 
-    def _is_known(self, size: Dim) -> bool:
+    def is_known(self, size: Dim) -> bool:
+        """Whether a host value is known by now."""
         return all(
             node in self.known for node in topological([as_int(size)], lambda n: n.args) if node.op is symbol_op
         )

@@ -15,7 +15,6 @@ from symtensor_codegen.llvm.calling import OUT_OF_MEMORY
 from symtensor_codegen.llvm.control_flow import ControlFlow, aliases, written_by
 from symtensor_codegen.llvm.emission import Value
 from symtensor_codegen.llvm.host_code import real_product
-from symtensor_codegen.llvm.matrix_products import MatrixProducts
 from symtensor_codegen.llvm.target import Target
 from symtensor_codegen.llvm.types import typed
 from symtensor_codegen.loops import Assign, statements
@@ -50,7 +49,7 @@ def emit_program(program: Program, kernel_symbols: Sequence[str], target: Target
     return _Emitter(program, kernel_symbols, target).text(symbol)
 
 
-class _Emitter(MatrixProducts, ControlFlow):
+class _Emitter(ControlFlow):
     def __init__(self, program: Program, kernel_symbols: Sequence[str], target: Target) -> None:
         super().__init__(program, target)
         self.kernels = iter(kernel_symbols)

@@ -93,6 +93,10 @@ class HostCode(Evaluator):
         """The memory of a buffer, known from here on."""
         self.pointers[storage(buffer)] = Value((pointer,), False, self.here.depth)
 
+    def is_known(self, size: Dim) -> bool:
+        """Whether a host value is known by now."""
+        raise NotImplementedError
+
     # Memory and failures ----------------------------------------------------------------------------------------
 
     def allocate(self, size: Dim) -> str:

@@ -1,18 +1,110 @@
-"""Matrix products in host programs: calls of BLAS (CBLAS, row-major)."""
+"""Matrix products in host programs: calls of BLAS (CBLAS, row-major), or of ``panels`` in loops.
+
+A right operand that is the same in all steps of a loop is laid out once, before the loop.
+"""
+
+from dataclasses import dataclass
 
 from symtensor_codegen import dtypes, scalar
 from symtensor_codegen.errors import BackendError
+from symtensor_codegen.finish import storage
+from symtensor_codegen.llvm import panels
 from symtensor_codegen.llvm.host_code import HostCode
 from symtensor_codegen.llvm.types import literal, typed
-from symtensor_codegen.program import Gemm, Matrix
-from symtensor_codegen.scalar import Dim, as_int
+from symtensor_codegen.program import Gemm, Loop, Matrix
+from symtensor_codegen.scalar import Buffer, Dim, as_int
+from symtensor_codegen.substitution import product
 
 _GEMM = {"float32": "s", "float64": "d", "complex64": "c", "complex128": "z"}
 _ROW_MAJOR, _NO_TRANSPOSE, _TRANSPOSE = 101, 111, 112  # CBLAS's enumerations
 
 
+_FEW_ROWS = 192  # with more rows BLAS's own copies cost little, and its blocks fit the caches better
+_GRAIN = 1 << 20  # multiplications worth a thread
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """Memory of a product in a loop: the right operand in panels, and room for the left one."""
+
+    right: str
+    left: str
+
+
 class MatrixProducts(HostCode):
     """Writes the products of a program."""
+
+    _prepared: dict[Gemm, _Prepared] | None = None
+
+    def prepare_products(self, loop: Loop, written: set[Buffer]) -> None:
+        """Before a loop that is in no other: lay out what its products multiply by in every step.
+
+        ``written``: what the loop writes, under any name.
+        """
+        before = {storage(r.buffer): r for r in loop.rows if r.position == 0}
+        own = {storage(r.buffer) for r in loop.rows} | {storage(b) for swap in loop.swaps for b in swap}
+        self._prepared = {}
+        for step in loop.steps:
+            if not isinstance(step, Gemm) or step.batch != 1 or step.alpha != 1.0 or step.beta not in (0.0, 1.0):
+                continue
+            kind, buffer = step.out.buffer.dtype, storage(step.b.buffer)
+            block = panels.tile(self.target, kind)
+            row = before.get(buffer)
+            source = storage(row.source) if row is not None else buffer
+            if block is None or buffer in written or source in written or source not in self.pointers:
+                continue
+            if row is None and buffer in own:
+                continue
+            sizes = (step.b.offset, step.b.row_stride, step.b.column_stride, step.m, step.n, step.k)
+            if not all(self.is_known(size) for size in sizes):
+                continue
+            letter = panels.LETTERS[kind.name]
+            columns = (as_int(step.n) + (block.columns - 1)) // block.columns * block.columns
+            right = self.allocate(product((scalar.as_dim(columns), step.k, kind.itemsize)))
+            left = self.allocate(product((step.m, step.k, kind.itemsize)))
+            start = self.pointer(source)
+            if step.b.offset != 0:
+                start = self.here.put(
+                    f"getelementptr inbounds [{kind.itemsize} x i8], ptr {start}, i64 {self.size(step.b.offset)}"
+                )
+            name = self.declare(
+                f"st_pack_columns_{letter}", f"void @st_pack_columns_{letter}(ptr, ptr, i64, i64, i64, i64)"
+            )
+            strides = f"i64 {self.size(step.b.row_stride)}, i64 {self.size(step.b.column_stride)}"
+            self.here.do(
+                f"call void @{name}(ptr {right}, ptr {start}, {strides}, i64 {self.size(step.k)}, "
+                f"i64 {self.size(step.n)})"
+            )
+            self._prepared[step] = _Prepared(right, left)
+
+    def _panels(self, step: Gemm, made: _Prepared) -> None:
+        """The product with panels; several threads may share it."""
+        kind = step.out.buffer.dtype
+        letter, block = panels.LETTERS[kind.name], panels.tile(self.target, kind)
+        assert block is not None
+        m, n, k = (self.size(s) for s in (step.m, step.n, step.k))
+        rows = self.declare(f"st_pack_rows_{letter}", f"void @st_pack_rows_{letter}(ptr, ptr, i64, i64, i64, i64)")
+        strides = f"i64 {self.size(step.a.row_stride)}, i64 {self.size(step.a.column_stride)}"
+        self.here.do(
+            f"call void @{rows}(ptr {made.left}, ptr {self._start(step.a, '0')}, {strides}, i64 {m}, i64 {k})"
+        )
+        words = {
+            "out": ("ptr", self._start(step.out, "0")),
+            "out_stride": ("i64", self.size(step.out.row_stride)),
+            "left": ("ptr", made.left), "panels": ("ptr", made.right), "m": ("i64", m), "n": ("i64", n),
+            "k": ("i64", k), "accumulate": ("i64", str(int(step.beta))),
+        }  # fmt: skip
+        args = f"%panels{self.number()}"
+        self.stack.append(f"  {args} = alloca [{len(words)} x i64], align 16")
+        for position, name in enumerate(panels.ARGUMENTS):
+            slot = self.here.put(f"getelementptr inbounds i64, ptr {args}, i64 {position}")
+            self.here.do(f"store {words[name][0]} {words[name][1]}, ptr {slot}, align 8")
+        function = self.declare(f"st_panels_{letter}", f"i64 @st_panels_{letter}(i64, i64, ptr)")
+        self.declare("st_parallel_for", "i64 @st_parallel_for(ptr, ptr, i64, i64)")
+        count = self.size(scalar.as_dim((as_int(step.n) + (block.columns - 1)) // block.columns))
+        work = scalar.maximum(as_int(product((step.m, step.k, block.columns))), as_int(1))
+        grain = self.size(scalar.as_dim(scalar.maximum(as_int(_GRAIN) // work, as_int(1))))
+        self.here.put(f"call i64 @st_parallel_for(ptr @{function}, ptr {args}, i64 {count}, i64 {grain})")
 
     def gemm(self, step: Gemm) -> None:
         """Write a product."""
@@ -22,6 +114,18 @@ class MatrixProducts(HostCode):
             raise BackendError(f"BLAS has no matrix product of {kind}")
         m, n, k = (self.size(s) for s in (step.m, step.n, step.k))
         batch = self.size(step.batch)
+        made = (self._prepared or {}).get(step)
+        if made is not None:
+            self._sizes_of(step)
+            number = self.number()
+            few, many, done = f"few{number}", f"many{number}", f"multiplied{number}"
+            small = self.here.put(f"icmp sle i64 {m}, {_FEW_ROWS}")
+            self.here.jump(f"br i1 {small}, label %{few}, label %{many}", few)
+            self._panels(step, made)
+            self.here.jump(f"br label %{done}", many)
+            self._one_gemm(step, letter, m, n, k, "0")
+            self.here.jump(f"br label %{done}", done)
+            return
         if batch == "1":
             self._one_gemm(step, letter, m, n, k, "0")
             return
