@@ -58,9 +58,8 @@ def _between(index: Any, values: Sequence[Any], first: int) -> Any:
     if len(values) == 1:
         return values[0]
     middle = len(values) // 2
-    return ifelse(
-        index < first + middle, _between(index, values[:middle], first), _between(index, values[middle:], first + middle)
-    )
+    early, late = _between(index, values[:middle], first), _between(index, values[middle:], first + middle)
+    return ifelse(index < first + middle, early, late)
 
 
 __all__ = ["case", "cond", "ifelse"]

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from symtensor.graph import Tensor, TensorLike, as_tensor, constant, variable
-from symtensor.opdef import OPS
-from symtensor.ops.loop_body import capture, index_variable, make_body
+from symtensor.opdef import OPS, describe
+from symtensor.ops.loop_body import UNBOUNDED, capture, index_variable, make_body
 from symtensor.ops.loop_records import LOOP, final
 from symtensor.types import TensorType
 from symtensor.updates import OrderedUpdates
@@ -13,8 +13,6 @@ from symtensor_codegen import dtypes
 
 from .scan import scan
 from .steps import ScanError, listed
-
-UNBOUNDED = 1 << 62  # steps
 
 
 def map(
@@ -78,7 +76,7 @@ def fori_loop(lower: TensorLike, upper: TensorLike, body_fun: Callable[..., Any]
 
     The state is a tensor, or a list or tuple of tensors; ``body_fun`` returns the same.
     """
-    low, high = as_tensor(lower, "int64"), as_tensor(upper, "int64")
+    low, high = _bound(lower), _bound(upper)
     count = OPS["maximum"](OPS["sub"](high, low), 0)
     return _run("fori_loop", count, init_val, lambda index, state: (body_fun(OPS["add"](index, low), state), None))
 
@@ -92,15 +90,29 @@ def while_loop(
     case; a gradient needs that, because it keeps what every step computed.
     """
     initial = list(init_val) if isinstance(init_val, (list, tuple)) else init_val
-    goes_on = as_tensor(cond_fun(initial))
+    goes_on = _condition(cond_fun(initial))
     steps = constant(UNBOUNDED if max_steps is None else max_steps, "int64")
     count = OPS["switch"](goes_on, steps, constant(0, "int64"))
 
     def step(index: Tensor, state: Any) -> tuple[Any, Tensor]:
         after = body_fun(state)
-        return after, OPS["eq"](OPS["cast"].make(as_tensor(cond_fun(after)), dtype=dtypes.bool_), False)
+        return after, OPS["eq"](OPS["cast"].make(_condition(cond_fun(after)), dtype=dtypes.bool_), False)
 
     return _run("while_loop", count, init_val, step)
+
+
+def _bound(value: TensorLike) -> Tensor:
+    made = as_tensor(value)
+    if made.ndim != 0 or made.element.kind not in "iu":
+        raise ScanError(f"fori_loop: the bounds must be integer scalars, got {describe(made)}")
+    return made if made.element is dtypes.int64 else OPS["cast"].make(made, dtype=dtypes.int64)
+
+
+def _condition(value: TensorLike) -> Tensor:
+    made = as_tensor(value)
+    if made.ndim != 0:
+        raise ScanError(f"while_loop: the condition must be a scalar, got {describe(made)}")
+    return made
 
 
 def _run(

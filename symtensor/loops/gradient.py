@@ -8,11 +8,11 @@ of products, reductions and transcendental functions, not of arithmetic, which i
 
 from collections.abc import Mapping, Sequence
 
-from symtensor.graph import Tensor, ancestors, constant, replace, variable
-from symtensor.opdef import CONSTANT, OPS
-from symtensor.ops.loop_body import capture, index_variable, make_body, outer_size
+from symtensor.graph import Constant, Tensor, ancestors, constant, replace, variable
+from symtensor.opdef import CONSTANT, OPS, where
+from symtensor.ops.loop_body import UNBOUNDED, capture, index_variable, make_body, outer_size
 from symtensor.ops.loop_records import FINAL, LOOP, TRACE, body_of, final, parts_of, steps_run, trace
-from symtensor.pullback import has_gradient, pull_back
+from symtensor.pullback import GradientError, has_gradient, pull_back
 from symtensor.rewrite.sizes import size_tensor
 from symtensor.types import TensorType
 from symtensor_codegen.errors import ShapeError
@@ -113,6 +113,11 @@ class _Reverse:
                 constants.append((last, OPS["sub"](self._total(), constant(1, "int64"))))
                 stand_in[node] = OPS["sub"](last, index)
             else:
+                if node not in body.sequences and self._is_unbounded():
+                    raise GradientError(
+                        f"grad: the gradient of {body.name or 'a loop'} keeps what every step computed, so there must "
+                        f"be a bound on their number: pass max_steps{where(node)}"
+                    )
                 source = (
                     given.sequences[body.sequences.index(node)] if node in body.sequences else trace(self.node, node)
                 )
@@ -153,6 +158,11 @@ class _Reverse:
                     continue
                 found[node] = constant(size, "int64") if isinstance(size, int) else size_tensor(size)
         return found
+
+    def _is_unbounded(self) -> bool:
+        """Whether nothing but its condition ends the forward loop."""
+        bounds = [n.data for n in ancestors([self.given.count]) if isinstance(n, Constant) and n.ndim == 0]
+        return any(bound >= UNBOUNDED for bound in bounds)
 
     def _total(self) -> Tensor:
         return steps_run(self.node) if self.body.until is not None else self.given.count

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from symtensor.graph import Constant, Tensor, ancestors, inherit, no_recording, rebuild, replace
 from symtensor.opdef import OPS
 from symtensor.ops.loop_body import Body, make_body
-from symtensor.ops.loop_records import FINAL, HISTORY, LOOP, STEPS_RUN, TRACE, body_of, parts_of, trace
+from symtensor.ops.loop_records import FINAL, HISTORY, LOOP, STEPS_RUN, TRACE, body_of, parts_of, state_label, trace
+from symtensor.ops.shaping_broadcast import SPECIFY_SHAPE
 from symtensor.types import TensorType
 
 from .outside import is_small
@@ -68,13 +69,28 @@ def _unrolled(item: Tensor, memo: dict[Tensor, Tensor]) -> Tensor:
             shown += replace([item.params["node"]], values)
         elif item.op is HISTORY:
             states.append(state[item.params["carry"]])
-        state = replace(body.nexts, values)
+        state = [
+            _sized_as(initial, after, before)
+            for initial, after, before in zip(given.initial, replace(body.nexts, values), body.carries, strict=True)
+        ]
     if item.op is FINAL:
         return state[item.params["carry"]]
     if item.op is HISTORY:
         shown = [*states, state[item.params["carry"]]]
     made: Tensor = stack(shown[::-1] if body.backwards else shown)
     return made
+
+
+def _sized_as(initial: Tensor, after: Tensor, before: Tensor) -> Tensor:
+    """The next state; that it keeps its sizes is checked, as the loop did."""
+    from symtensor.ops.shaping_axes import sizes
+
+    if after.dims == initial.dims:
+        return after
+    wanted = sizes(initial)
+    known = tuple(size if isinstance(size, int) else None for size in wanted)
+    given = [size for size in wanted if not isinstance(size, int)]
+    return SPECIFY_SHAPE.make(after, *given, shape=known, state=state_label(before))
 
 
 def _number(step: int) -> Tensor:

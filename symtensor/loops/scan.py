@@ -1,6 +1,7 @@
 """``scan``: the loop of Theano's programs."""
 
 from collections.abc import Callable, Mapping, Sequence
+from inspect import signature
 from typing import Any
 
 from symtensor.graph import Tensor, as_tensor, constant, leaves, replace, variable
@@ -91,7 +92,12 @@ def run_scan(
     for item in infos:
         made.add_state(item)
     made.count_steps(n_steps)
-    returned = Returned(fn(*made.arguments, *[as_tensor(x) for x in listed(non_sequences)]))
+    arguments = [*made.arguments, *[as_tensor(x) for x in listed(non_sequences)]]
+    _check_arguments(fn, arguments, name)
+    value = fn(*arguments)
+    if value is None:
+        raise ScanError(f"scan{_space(name)}: the step returns nothing")
+    returned = Returned(value)
     if not infos:
         made.states = [None] * len(returned.outputs)
     if len(returned.outputs) != len(made.states):
@@ -109,6 +115,18 @@ def run_scan(
 
 def _space(name: str | None) -> str:
     return f" {name}" if name else ""
+
+
+def _check_arguments(fn: Callable[..., Any], arguments: Sequence[Tensor], name: str | None) -> None:
+    try:
+        takes = signature(fn)
+    except ValueError:  # some callables have none
+        return
+    try:
+        takes.bind(*arguments)
+    except TypeError as error:
+        given = ", ".join(str(a) for a in arguments) or "none"
+        raise ScanError(f"scan{_space(name)}: the step does not take its arguments ({given}): {error}") from None
 
 
 def _refuse_implicit(returned: Returned, given: Sequence[Tensor], name: str | None) -> None:
@@ -134,13 +152,20 @@ class _State:
             kind = TensorType(initial.element, initial.type.shape)
             self.variables = [variable(kind, f"{label}[t-1]" if label else None)]
         elif self.windowed:
-            self.initial = [initial[: self.depth]]
+            self.initial = [self._rows(initial)]
             self.variables = [variable(TensorType(initial.element, (self.depth, *initial.type.shape[1:])), label)]
         else:
-            self.initial = [initial[self.depth - back] for back in range(1, self.depth + 1)]
+            rows = self._rows(initial)
+            self.initial = [rows[self.depth - back] for back in range(1, self.depth + 1)]
             self.variables = [
                 row_variable(initial, f"{label}[t-{back}]" if label else None) for back in range(1, self.depth + 1)
             ]
+
+    def _rows(self, initial: Tensor) -> Tensor:
+        """The rows before the first step."""
+        if initial.type.shape[0] == self.depth:
+            return initial
+        return ROWS.make(initial, constant(self.depth, "int64"), label=self.label, taps=tuple(self.taps))
 
     def at(self, tap: int, index: Tensor) -> Tensor:
         """The variable for the value at a tap."""
@@ -171,7 +196,7 @@ class _Scan:
         """One entry of ``sequences``."""
         taps = [0]
         if isinstance(item, Mapping):
-            taps, item = taps_of(item, [0]), item.get("input")
+            taps, item = taps_of(item, [0], "input", self.name), item.get("input")
         if item is None:
             raise ScanError(f"scan{_space(self.name)}: a sequence is None")
         whole = as_tensor(item)
@@ -193,7 +218,7 @@ class _Scan:
         """One entry of ``outputs_info``."""
         taps = [-1]
         if isinstance(item, Mapping):
-            taps, item = taps_of(item, [-1]), item.get("initial")
+            taps, item = taps_of(item, [-1], "initial", self.name), item.get("initial")
         if item is None:
             self.states.append(None)
             return
@@ -217,10 +242,11 @@ class _Scan:
                 raise ScanError(f"scan{_space(self.name)}: n_steps must be an integer scalar, got {count.type}")
             self.count = count if count.element is dtypes.int64 else OPS["cast"].make(count, dtype=dtypes.int64)
             steps = dim_of(self.count)
-            self.sequences = [
-                s if s.dims[0] is steps or s.dims[0] == steps else ROWS.make(s, self.count, label=row.name or "")
-                for s, row in zip(self.sequences, self.rows, strict=True)
-            ]
+            if isinstance(steps, int) and steps < 0:
+                raise ScanError(f"scan{_space(self.name)}: {steps} steps")
+            for k, (s, row) in enumerate(zip(self.sequences, self.rows, strict=True)):
+                if s.dims[0] is not steps and s.dims[0] != steps:
+                    self.sequences[k] = ROWS.make(s, self.count, label=row.name or "", taps=())
             return
         if not self.sequences:
             raise ScanError(f"scan{_space(self.name)}: without sequences n_steps must be given")
@@ -292,5 +318,8 @@ class _Scan:
                 pending.append(s.default_update)
         for s, value in found.items():
             if value.element is not s.element or value.ndim != s.ndim:
-                raise ScanError(f"scan{_space(self.name)}: the update of {describe(s)} has type {value.type}")
+                raise ScanError(
+                    f"scan{_space(self.name)}: the update of {describe(s)} has type {value.type}; it must have the "
+                    "variable's"
+                )
         return found, inner, returned.condition

@@ -78,8 +78,16 @@ class Returned:
             self.updates[variable] = as_tensor(after)
 
 
-def taps_of(spec: Mapping[str, Any], default: Sequence[int]) -> list[int]:
-    """The taps of a dictionary in ``sequences`` or ``outputs_info``."""
+_IGNORED = ("inplace", "return_steps")  # of older programs: the compiler decides what is kept and where
+
+
+def taps_of(spec: Mapping[str, Any], default: Sequence[int], key: str, name: str) -> list[int]:
+    """The taps of a dictionary in ``sequences`` (of which ``key`` is "input") or ``outputs_info`` ("initial")."""
+    unknown = [k for k in spec if k not in (key, "taps", *_IGNORED)]
+    if unknown:
+        raise ScanError(
+            f"scan{name and ' ' + name}: unknown key {unknown[0]!r} in a dictionary that may have {key!r} and 'taps'"
+        )
     taps = spec.get("taps")
     if taps is None:
         return list(default)

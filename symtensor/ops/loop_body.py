@@ -16,6 +16,8 @@ from symtensor_codegen import dtypes, scalar, substitution
 from symtensor_codegen.errors import ShapeError
 from symtensor_codegen.scalar import Dim, Scalar, symbol_op
 
+UNBOUNDED = 1 << 62  # steps of a loop that only its condition ends
+
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Body:

@@ -18,6 +18,7 @@ from symtensor_codegen.scalar import Dim
 
 from .arguments import nonnegative
 from .loop_body import Body, Parts, outer_size, parts
+from .shaping_broadcast import changed_state
 
 
 class ScanLengthError(UserError, ValueError):
@@ -53,8 +54,13 @@ def _infer_loop(inputs: tuple[Tensor, ...], params: Params) -> Inferred:
     return dtypes.results, ()
 
 
+def state_label(before: Tensor) -> str:
+    """A state in messages."""
+    return f"state {before.name!r}" if before.name else "a state"
+
+
 def _check_state(body: Body, before: Tensor, after: Tensor) -> None:
-    name = f"state {before.name!r}" if before.name else "a state"
+    name = state_label(before)
     if before.element is not after.element:
         raise DTypeError(
             f"scan{body.name and ' ' + body.name}: {name} begins as {before.element} but a step makes it "
@@ -93,11 +99,10 @@ def _guards_of_loop(node: Tensor) -> Sequence[Guard]:
     outside = outer_size(body, node.inputs)
     for before, after, initial in zip(body.carries, body.nexts, given.initial, strict=True):
         _require_static(guards, before, initial.dims)
-        label = f"state {before.name!r}" if before.name else "a state"
         for axis, (have, want) in enumerate(zip(initial.dims, map(outside, after.dims), strict=True)):
             if have is not want and have != want:
-                message = f"scan: {label} has size {{0}} on axis {axis} at first, and {{1}} after a step{where(after)}"
-                _require(guards, scalar.eq(scalar.as_int(have), scalar.as_int(want)), message, (have, want), ShapeError)
+                message = changed_state(state_label(before), axis, after)
+                _require(guards, scalar.eq(scalar.as_int(have), scalar.as_int(want)), message, (want, have), ShapeError)
     for variable, constant in zip(body.constants, given.constants, strict=True):
         _require_static(guards, variable, constant.dims)
     return guards
@@ -127,12 +132,16 @@ def _infer_rows(inputs: tuple[Tensor, ...], params: Params) -> Inferred:
     if isinstance(steps, int) and steps < 0:
         raise ScanLengthError(f"scan: {steps} steps")
     if isinstance(steps, int) and isinstance(have, int) and have < steps:
-        raise ScanLengthError(f"scan: {steps} steps, but {_sequence(params)} has only {have} rows")
+        raise ScanLengthError(_too_few(params).format(have, steps))
     return x.element, (steps, *x.dims[1:])
 
 
-def _sequence(params: Params) -> str:
-    return f"sequence {params['label']!r}" if params["label"] else "a sequence"
+def _too_few(params: Params) -> str:
+    if params["taps"]:
+        label = f"state {params['label']!r}" if params["label"] else "a state"
+        return f"scan: the taps {list(params['taps'])} need {{1}} initial rows, but {label} has only {{0}}"
+    label = f"sequence {params['label']!r}" if params["label"] else "a sequence"
+    return f"scan: {{1}} steps, but {label} has only {{0}} rows"
 
 
 def _guards_of_rows(node: Tensor) -> Sequence[Guard]:
@@ -141,8 +150,7 @@ def _guards_of_rows(node: Tensor) -> Sequence[Guard]:
     if not nonnegative(steps):
         _require(guards, scalar.ge(scalar.as_int(steps), 0), "scan: {0} steps", (steps,), ScanLengthError)
     enough = scalar.ge(scalar.as_int(have), scalar.as_int(steps))
-    message = f"scan: {{1}} steps, but {_sequence(node.params)} has only {{0}} rows"
-    _require(guards, enough, message, (have, steps), ScanLengthError)
+    _require(guards, enough, _too_few(node.params), (have, steps), ScanLengthError)
     return guards
 
 
@@ -158,15 +166,15 @@ ROWS: Final = OpDef(
     name="rows",
     doc="The first rows of a sequence, as many as a loop has steps; an error where there are not as many.",
     infer=_infer_rows,
-    reference=lambda x, count, label: x[: int(count)],
+    reference=lambda x, count, label, taps: x[: int(count)],
     gradient=_gradient_of_rows,
     pull=lambda node, at, index: at(0, index),
     guards=_guards_of_rows,
     category="control",
     cases=lambda rng: [
-        ((rng.normal(size=(4, 2)), np.int64(3)), {"label": "x"}),
-        ((rng.normal(size=2), np.int64(2)), {"label": ""}),
-        ((rng.normal(size=(0, 2)), np.int64(0)), {"label": ""}),
+        ((rng.normal(size=(4, 2)), np.int64(3)), {"label": "x", "taps": ()}),
+        ((rng.normal(size=2), np.int64(2)), {"label": "", "taps": ()}),
+        ((rng.normal(size=(0, 2)), np.int64(0)), {"label": "", "taps": ()}),
     ],
 )
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from symtensor.graph import Params, Tensor, TensorLike, as_tensor
-from symtensor.opdef import OPS, At, Gradients, Guard, Index, Inferred, OpDef, describe, dim_of
+from symtensor.opdef import OPS, At, Gradients, Guard, Index, Inferred, OpDef, describe, dim_of, where
 from symtensor_codegen import scalar
 from symtensor_codegen.errors import ShapeError
 from symtensor_codegen.scalar import Dim, Scalar
@@ -137,8 +137,15 @@ def _specify_guards(node: Tensor) -> list[Guard]:
     for axis, (have, want) in enumerate(zip(x.dims, wanted, strict=True)):
         if not (isinstance(want, int) and want == -1):
             message = f"specify_shape: axis {axis} has size {{0}}, not {{1}} as stated: {describe(x)}"
+            if "state" in node.params:
+                message = changed_state(node.params["state"], axis, x)
             guards += equal_guard(message, have, want)
     return guards
+
+
+def changed_state(label: str, axis: int, after: Tensor) -> str:
+    """What is said of a state of a loop that begins with size 1 and has size 0 after a step."""
+    return f"scan: {label} has size {{1}} on axis {axis} at first, and {{0}} after a step{where(after)}"
 
 
 def _specify_gradient(g: Tensor, node: Tensor) -> Gradients:
@@ -149,7 +156,7 @@ SPECIFY_SHAPE = OpDef(
     name="specify_shape",
     doc="The same tensor with sizes stated, which is checked once per call (-1: nothing is stated).",
     infer=_specify_infer,
-    reference=lambda x, *given, shape: np.asarray(x),
+    reference=lambda x, *given, shape, state="": np.asarray(x),
     gradient=_specify_gradient,
     pull=lambda node, at, index: at(0, index),
     alias=True,
