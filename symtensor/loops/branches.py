@@ -126,7 +126,9 @@ def _gathered(outputs: Sequence[Tensor], level: Sequence[Tensor], rewriting: Rew
         for node in ancestors(results, stop=[n for n in order if side.get(n) != which]):
             outside = side.get(node) != which
             if (outside and node.op is not CONSTANT) or (isinstance(node, Constant) and node.data.size > 1):
-                operands.setdefault(node, variable(node.type, node.name))
+                if node not in operands:
+                    operands[node] = variable(node.type, node.name)
+                    inherit(operands[node], node)
         bodies.append(results)
     index = index_variable()
     made: list[Body] = []
