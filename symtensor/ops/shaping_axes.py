@@ -65,7 +65,8 @@ def _vector_infer(inputs: tuple[Tensor, ...], params: Params) -> Inferred:
 def _vector_pull(node: Tensor, at: At, index: Index) -> Scalar:
     (position,) = index
     if position.op is scalar.const_op:
-        return at(int(position.param), ())
+        # Beyond the ends only where a guard refuses the value, as roll does for what comes from the other end.
+        return at(min(max(int(position.param), 0), len(node.inputs) - 1), ())
     value = at(len(node.inputs) - 1, ())
     for k in range(len(node.inputs) - 2, -1, -1):
         value = scalar.select(scalar.eq(position, k), at(k, ()), value)

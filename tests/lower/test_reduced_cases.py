@@ -73,6 +73,14 @@ def test_products_of_matrices_reversed_by_a_variable(mode: str) -> None:
 
 
 @MODES
+def test_one_size_of_those_that_are_rolled(mode: str) -> None:
+    """The element that a guard refuses is none of the vector's."""
+    x = T.dtensor3("x")
+    sizes = T.roll(x.shape, -2)
+    check([x], [sizes[1:2], sizes[0] + x.sum(), T.pad(x.shape, 1)[3:4]], [np.ones((2, 3, 4))], mode)
+
+
+@MODES
 def test_products_of_empty_matrices(mode: str) -> None:
     x = T.dmatrix("x")
     none = x[:, 5:5]
