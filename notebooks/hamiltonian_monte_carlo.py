@@ -20,9 +20,8 @@ from scipy import integrate, optimize
 from sklearn.datasets import load_breast_cancer
 
 import symtensor.tensor as T
-from symtensor import function, grad
+from symtensor import function, grad, scan
 from symtensor.gradient import hessian
-from symtensor.loops import scan
 from symtensor.tensor.shared_randomstreams import RandomStreams
 
 SEED = 42

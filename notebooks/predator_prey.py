@@ -21,9 +21,8 @@ from progress import picture_file, show_progress
 from scipy.integrate import solve_ivp
 
 import symtensor.tensor as T
-from symtensor import function, grad
+from symtensor import function, grad, scan
 from symtensor.gradient import hessian
-from symtensor.loops import scan
 
 PELTS = """
     1900  30.0   4.0   1907  21.4  13.0   1914  52.3  45.7

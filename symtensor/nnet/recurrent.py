@@ -108,7 +108,7 @@ def lstm(
         if peeps is not None:
             in_, forget = in_ + peeps[0] * c, forget + peeps[1] * c
         if forget_bias:
-            forget = forget + forget_bias
+            forget = forget + float(forget_bias)  # NumPy's numbers have types of their own
         after = T.nnet.sigmoid(forget) * c + T.nnet.sigmoid(in_) * activation(new)
         if peeps is not None:
             out = out + peeps[2] * after
