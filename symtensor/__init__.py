@@ -1,6 +1,6 @@
 """symtensor: a symbolic tensor compiler with automatic differentiation, in Theano's user model."""
 
-from . import compile, gof, gradient, printing, scalar, scan_module, tensor
+from . import compile, gof, gradient, nnet, printing, scalar, scan_module, tensor
 from . import ops as _ops
 from .apply import Apply
 from .arguments import In, MissingInputError, Out, UnusedInputError, UpdateError
@@ -27,7 +27,8 @@ del _ops
 __version__ = "0.1.0"
 
 __all__ = [
-    "compile", "gof", "gradient", "printing", "scalar", "scan_module", "tensor", "_asarray", "Apply", "Constant",
+    "compile", "gof", "gradient", "nnet", "printing", "scalar", "scan_module", "tensor", "_asarray", "Apply",
+    "Constant",
     "Function", "In", "Lop", "MissingInputError", "Mode", "NotFiniteError", "Out", "Rop", "SharedVariable",
     "UnusedInputError", "UpdateError", "Variable", "associative_scan", "case", "checkpoint", "clone", "cond",
     "config", "dot", "foldl", "foldr", "fori_loop", "function", "grad", "pp", "scan", "scan_checkpoints", "shared",

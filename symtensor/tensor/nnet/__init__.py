@@ -31,8 +31,10 @@ from symtensor.ops.nnet_losses import (
     sigmoid_binary_crossentropy,
 )
 
+from . import bn
+
 __all__ = [
-    "binary_crossentropy", "categorical_crossentropy", "crossentropy_categorical_1hot",
+    "binary_crossentropy", "bn", "categorical_crossentropy", "crossentropy_categorical_1hot",
     "crossentropy_softmax_1hot", "crossentropy_softmax_1hot_with_bias",
     "crossentropy_softmax_argmax_1hot_with_bias", "crossentropy_softmax_max_and_argmax_1hot",
     "crossentropy_softmax_max_and_argmax_1hot_with_bias", "elu", "gelu", "h_softmax", "hard_sigmoid",
