@@ -284,18 +284,21 @@ class Units:
         if depth[node] >= DEPTH or inlined[node] >= LARGEST:
             return True
         if node in self._repeated:
-            return weight[node] > REPEATED
+            return weight[node] > self._repeated[node]
         return weight[node] > CHEAP and self._uses.get(node, 0) > 1
 
-    def _find_repeated(self) -> set[Tensor]:
-        found: set[Tensor] = set()
+    def _find_repeated(self) -> dict[Tensor, int]:
+        """Tensors whose elements are read again and again, and the cost up to which they are computed each time."""
+        found: dict[Tensor, int] = {}
         for user in self.order:
             for position, value in enumerate(value_inputs(user)):
                 if user.op.is_elementwise:
                     if _broadcasts_outer(value, user):
-                        found.add(value)
+                        found[value] = REPEATED
                 elif position == 0 and user.op.name in REPEATING:
-                    found.add(value)
+                    found[value] = REPEATED
+                elif user.op.name == "dot" and not uses_library(user) and user.inputs[1 - position].ndim > 1:
+                    found.setdefault(value, CHEAP)  # the vector beside a matrix is read again for each of its rows
         return found
 
     def _add(self, node: Tensor, cost: int) -> None:
