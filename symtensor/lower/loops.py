@@ -19,7 +19,7 @@ from ..ops.loop_body import Body, Parts
 from ..ops.loop_records import FINAL, HISTORY, STEPS_RUN, TRACE, body_of, parts_of
 from .registers import lower_to_registers
 from .sizes import Sizes, scalar_symbols
-from .units import Unit
+from .units import Unit, operands, row_source
 
 if TYPE_CHECKING:
     from .plan import Planner, Work
@@ -106,7 +106,9 @@ class _Lowering:
         share_guards(body, self.count, inner, outer)
         leaf = inner.units.leaves
         for node, source in zip(body.sequences, self.given.sequences, strict=True):
-            self.rows.append(Row(leaf[node], outer.units.buffer(source), self._position()))
+            base, start, step = row_source(source)
+            place = as_dim(as_int(self.outer.sizes.of(start)) + as_int(self.outer.sizes.of(step)) * self._position())
+            self.rows.append(Row(leaf[node], outer.units.buffer(base), place))
         self.rows += constant_rows(body, self.given, inner, outer)
         for k in range(len(body.carries)):
             self._carry(k, leaf[body.carries[k]], outputs[k].buffer, outputs[k].in_place)
@@ -122,7 +124,7 @@ class _Lowering:
         loop = Loop(
             self.index, self.count, tuple(self.rows), tuple(steps), tuple(self.swaps), until, self._executed()
         )
-        reads = {storage(outer.units.buffer(i)) for i in self.unit.node.inputs[1:]}
+        reads = {storage(outer.units.buffer(i)) for i in operands(self.unit.node)}
         written = [outer.units.buffer(n) for n in self.unit.results]
         work = Work(loop, reads, [self.unit], written, (), True, tuple(self.unit.waits))
         work.results = tuple(self.unit.results)

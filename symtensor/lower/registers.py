@@ -31,13 +31,15 @@ from symtensor_codegen.scalar import (
 from symtensor_codegen.substitution import rebuild, substitute
 
 from ..graph import Constant, Tensor, ancestors, constant
-from ..opdef import Index, dim_of
+from ..opdef import Index, aligned, dim_of
 from ..ops.loop_records import FINAL, HISTORY, STEPS_RUN, TRACE, body_of, parts_of
-from .units import Unit, value_inputs
+from .units import Unit, operands, row_source, value_inputs
 
 if TYPE_CHECKING:
     from .plan import Planner, Work
 
+COSTLY = 15  # an elementwise operation of this cost on several elements is done by a vector loop
+FEW = 3  # but not on so few elements
 LARGEST = 4096  # scalar operations in a step
 WIDEST = 256  # elements of one value
 CHUNK = 1 << 16  # steps between two looks at whether the user wants to stop
@@ -69,6 +71,8 @@ class _Lowering:
         self.proxies: dict[Buffer, Tensor] = {}
         self.buffer_of: dict[Tensor, Buffer] = {}
         self.resolved: dict[Scalar, Scalar] = {}
+        self.vectors: list[Statement] = []  # loops over the elements of costly values, in order
+        self.lanes: list[Buffer] = []  # their operands and results, in memory between them and the rest of the step
         self.count = outer.sizes.of(dim_of(self.given.count))
         self.whole = isinstance(self.count, int) and self.count <= CHUNK
         self.chunk = scalar.symbol(("chunk", unit.node), dtypes.int64)
@@ -112,6 +116,8 @@ class _Lowering:
 
     def _expand(self, node: Tensor) -> list[Scalar]:
         inputs = value_inputs(node)
+        if node.op.is_elementwise and node.op.cost >= COSTLY and len(self._places(node)) > FEW:
+            return self._by_vectors(node)
         pull = node.op.pull
         assert pull is not None
 
@@ -125,6 +131,28 @@ class _Lowering:
             self._resolve(pull(node, at, tuple(as_int(i) for i in index)))
             for index in places(*[range(size) for size in self.shapes[node]])
         ]
+
+    def _by_vectors(self, node: Tensor) -> list[Scalar]:
+        """The elements of a costly elementwise value: operands are put side by side, for a loop to run over."""
+        assert node.op.scalar is not None
+        where = self._places(node)
+        lane = scalar.index("lane", len(where))
+        operands: list[Scalar] = []
+        for number, source in enumerate(node.inputs):
+            if len(self.elements[source]) == 1:
+                operands.append(self.elements[source][0])
+                continue
+            side = Buffer(f"{node.op.name}_{number}", source.element, (len(where),))
+            self.lanes.append(side)
+            for k, index in enumerate(where):
+                at = [int(i.param) for i in aligned(source, index)]
+                self.vectors.append(Store(side, (as_int(k),), self._element(source, at)))
+            operands.append(scalar.load(side, (lane,)))
+        result = Buffer(node.op.name, node.element, (len(where),))
+        self.lanes.append(result)
+        value = node.op.scalar(*operands, **node.params)
+        self.vectors.append(For(lane, len(where), (Store(result, (lane,), value),)))
+        return [scalar.load(result, (as_int(k),)) for k in range(len(where))]
 
     def _resolve(self, value: Scalar) -> Scalar:
         """``value`` with reductions written out, and elements in place of loads from values inside the step."""
@@ -190,7 +218,9 @@ class _Lowering:
             registers[carry] = [Register(name, carry.element) for _ in self._places(carry)]
             self.elements[carry] = [scalar.read(r, scope) for r in registers[carry]]
         for variable, outer in zip(body.sequences, self.given.sequences, strict=True):
-            self.elements[variable] = [scalar.load(units.buffer(outer), (row, *i)) for i in self._places(variable)]
+            base, start, spacing = row_source(outer)
+            place = as_int(start) + as_int(spacing) * row
+            self.elements[variable] = [scalar.load(units.buffer(base), (place, *i)) for i in self._places(variable)]
         for variable, outer in zip(body.constants, self.given.constants, strict=True):
             self.elements[variable] = [scalar.load(units.buffer(outer), i) for i in self._places(variable)]
         for node in self.order:
@@ -198,7 +228,8 @@ class _Lowering:
                 self.elements[node] = [scalar.const(v.item(), node.element) for v in node.data.reshape(-1)]
             elif node.inputs:
                 self.elements[node] = self._expand(node)
-        made: list[Statement] = []
+        made = self.vectors
+        scratch += self.lanes
         first: list[Statement] = []
         last: list[Statement] = []
         targets: list[Register] = []
@@ -240,7 +271,7 @@ class _Lowering:
         done = finish(body.name or "loop", statements, (), body.name, self.outer.sizes.known)
         launch = self.outer.launch(done)
         run_step, before_loop = self._run(launch, until, executed)
-        reads = {storage(units.buffer(i)) for i in self.unit.node.inputs[1:]}
+        reads = {storage(units.buffer(i)) for i in operands(self.unit.node)}
         work = Work(run_step, reads, [self.unit], [units.buffer(n) for n in self.unit.results], (), True)
         work.waits, work.results = tuple(self.unit.waits), tuple(self.unit.results)
         work.scratch, work.before, work.after = tuple(scratch), (*before, *before_loop), tuple(after)

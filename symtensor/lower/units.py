@@ -15,13 +15,15 @@ from symtensor_codegen.expr import topological
 from symtensor_codegen.finish import flat_offset, reshaped, storage
 from symtensor_codegen.loops import For, Statement, Store, loads, symbols
 from symtensor_codegen.program import Matrix
-from symtensor_codegen.scalar import Buffer, Dim, Scalar, as_int, const_op, load_op, reduce_op, symbol_op
+from symtensor_codegen.scalar import Buffer, Dim, Scalar, as_dim, as_int, const_op, load_op, reduce_op, symbol_op
 from symtensor_codegen.substitution import product
 
 from ..graph import Constant, Tensor
 from ..opdef import CONSTANT, INPUT, SHARED, Index, OpDef
 from ..ops.branch_records import BRANCH
-from ..ops.loop_records import LOOP
+from ..ops.indexing_records import SUBTENSOR
+from ..ops.indexing_slices import stretch
+from ..ops.loop_records import LOOP, parts_of
 from .reductions import CHUNK, Loops, Reductions
 from .sizes import Sizes, scalar_symbols
 
@@ -59,6 +61,32 @@ class Unit:
 def has_bodies(node: Tensor) -> bool:
     """Whether a node is a loop or a branch."""
     return node.op is LOOP or node.op is BRANCH
+
+
+def row_source(sequence: Tensor) -> tuple[Tensor, Dim, Dim]:
+    """Where the rows of a sequence are: row ``i`` is row ``first + step * i`` of another tensor (or of itself)."""
+    node, first, step = sequence, 0, 1
+    while node.op is SUBTENSOR and _takes_rows(node):
+        cut = stretch(node.params["items"][0], node.inputs[0].dims[0], node.inputs[1:])
+        if any(value_symbols(d) for d in (cut.first, cut.step) if isinstance(d, Scalar)):
+            break
+        first, step = as_dim(as_int(cut.first) + as_int(cut.step) * first), as_dim(as_int(cut.step) * step)
+        node = node.inputs[0]
+    return node, first, step
+
+
+def _takes_rows(part: Tensor) -> bool:
+    """Whether a part of a tensor is a slice of its first axis and everything of the others."""
+    items = part.params["items"]
+    return items[0][0] == "slice" and all(item == ("slice", None, None, 1) for item in items[1:])
+
+
+def operands(node: Tensor) -> list[Tensor]:
+    """What a loop or branch reads from memory."""
+    if node.op is BRANCH:
+        return list(node.inputs)
+    given = parts_of(node)
+    return [*given.initial, *[row_source(s)[0] for s in given.sequences], *given.constants]
 
 
 def is_leaf(node: Tensor) -> bool:
@@ -172,10 +200,8 @@ class Units:
                     forced.add(base if self._view(operand, base) is not None else operand)
             elif node.op.alias:
                 forced.add(node.inputs[0])
-            elif node.op is LOOP:
-                forced.update(node.inputs[1:])
-            elif node.op is BRANCH:
-                forced.update(node.inputs)
+            elif has_bodies(node):
+                forced.update(operands(node))
         return forced
 
     def buffer(self, node: Tensor) -> Buffer:
@@ -332,7 +358,7 @@ class Units:
         """A loop or branch, and all that is taken out of it, as one unit."""
         unit = Unit(node, (), Buffer(node.op.name, dtypes.int64, ()), cost=CHUNK)
         unit.results = [n for n in self.order if n.inputs and n.inputs[0] is node]
-        unit.reads = self._units_of([self.buffer(i) for i in node.inputs[node.op is LOOP :]])
+        unit.reads = self._units_of([self.buffer(i) for i in operands(node)])
         unit.waits = self._waits(unit)
         for result in unit.results:
             self.of[result] = self.by_buffer[self.buffer(result)] = unit
