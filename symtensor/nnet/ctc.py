@@ -15,8 +15,9 @@ from symtensor.ops.barriers import custom_gradient, zero_grad
 from symtensor.ops.ctc_states import CTC_STATES
 from symtensor_codegen.errors import DTypeError, ShapeError
 
-# The logarithm of an impossible path. Not -inf: a sum of such logarithms has a gradient (zero) and is no NaN.
-IMPOSSIBLE: Final = -1e30
+# The logarithm of an impossible path. Not -inf: a sum of such logarithms has a gradient (zero) and is no NaN. Small
+# enough for mode nan_guard (1e10), and lower than what the paths of any real sequence add up to.
+IMPOSSIBLE: Final = -1e9
 
 
 def ctc_loss(

@@ -26,7 +26,8 @@ def batch_normalization(
 ) -> Tensor:
     """(inputs - mean) gamma / std + beta, where everything broadcasts; ``mode`` is Theano's, and changes nothing."""
     x = as_tensor(inputs)
-    return (x - mean) * (as_tensor(gamma) / std) + beta
+    result: Tensor = (x - mean) * (as_tensor(gamma) / std) + beta
+    return result
 
 
 def batch_normalization_train(

@@ -120,6 +120,30 @@ def test_second_order() -> None:
     np.testing.assert_allclose(hvp(at, rows), slope, atol=1e-8)
 
 
+def test_checking_modes_find_nothing_wrong() -> None:
+    logits, labels, _, _ = variables()
+    loss = nnet.ctc_loss(logits, labels)
+    for mode in ("nan_guard", "debug"):
+        run = function([logits, labels], [loss, T.grad(T.sum(loss), logits)], mode=mode)
+        found, _ = run(LOGITS[:, :2], [[1, 2]] * 2)
+        assert np.isfinite(found).all()
+
+
+def test_zero_probabilities() -> None:
+    """Logarithms of -inf: a class that cannot be, in a label or beside it."""
+    logits, labels, _, _ = variables()
+    loss = nnet.ctc_loss(logits, labels, normalised=True)
+    run = function([logits, labels], [loss, T.grad(T.sum(loss), logits)])
+    with np.errstate(divide="ignore"):
+        logs = np.log(np.array([[[0.5, 0.5, 0.0]], [[0.5, 0.5, 0.0]]]))
+    found, gradient = run(logs, [[1]])
+    assert np.isclose(found[0], -np.log(0.75))
+    assert np.isfinite(gradient).all()
+    found, gradient = run(logs, [[2]])
+    assert found[0] == np.inf
+    assert not gradient.any()
+
+
 def test_long_sequences_in_single_precision() -> None:
     rng = np.random.default_rng(0)
     logits, labels = T.ftensor3("logits"), T.lmatrix("labels")
