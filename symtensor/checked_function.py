@@ -11,18 +11,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from symtensor_codegen import dtypes
+from symtensor_codegen.expr import topological
 from symtensor_codegen.llvm.calling import make_callable
 
 from .comparison import Comparison, MismatchError, noise_of
 from .compiled_function import Function, arrays_copied
 from .failures import NotFiniteError
-from .graph import Constant, Tensor, ancestors
+from .graph import Constant, Tensor
+from .loops.branches import deepened
+from .loops.watch import BIG, INFINITE, NAN, Watch, undefined_rows, watches
 from .lower.plan import Result
 from .opdef import describe
+from .ops.branch_records import IFELSE
+from .ops.loop_records import LOOP, body_of
 from .reference import Evaluation, evaluate
 
 Array = npt.NDArray[Any]
-BIG = 1e10  # beyond this ``NanGuardMode(big_is_error=True)`` refuses a number, as Theano does
+LIMIT = 1e10  # beyond this ``NanGuardMode(big_is_error=True)`` refuses a number, as Theano does
+_KINDS = ((NAN, "NaN"), (INFINITE, "infinity"), (BIG, f"numbers beyond {LIMIT:.0e}"))
 
 _LOCK = RLock()
 
@@ -63,7 +70,7 @@ class ReferenceFunction(_CheckedFunction):
     """Mode ``reference``: NumPy, operation by operation."""
 
     def _prepare(self) -> None:
-        self._expressions = self.definition.computed
+        self._expressions = deepened(self.definition.computed)
 
     def _values(self, arrays: Sequence[Array]) -> list[Array]:
         return arrays_copied(evaluate(self._expressions, self._leaves(arrays)))
@@ -75,35 +82,63 @@ class NanGuardFunction(_CheckedFunction):
     def _prepare(self) -> None:
         made = self.definition
         self._compilation = self._compiled_to([Result(o) for o in made.computed], made.passes)
+        mode = made.mode
+        self._refused = NAN * mode.nan | INFINITE * mode.inf | BIG * mode.big
         self._nodes = _operations(self._rewritten())
-        self._run = self._native([*self._nodes, *self._rewritten()])
+        self._undefined = undefined_rows(self._rewritten())
+        self._watches = watches(self._rewritten(), LIMIT)
+        shown = [t for watch in self._watches for t in (watch.codes, watch.steps)]
+        self._run = self._native([*self._nodes, *shown, *self._rewritten()])
 
     def _values(self, arrays: Sequence[Array]) -> list[Array]:
         for leaf, array in self._leaves(arrays).items():
             self._check(leaf, array)
         values = self._run(*arrays)
         found = dict(zip(self._nodes, values, strict=False))
+        rest = values[len(self._nodes) :]
+        codes, steps = rest[: 2 * len(self._watches) : 2], rest[1 : 2 * len(self._watches) : 2]
         for node in self._nodes:
-            self._check(node, found[node])
-        return values[len(self._nodes) :]
+            if node.inputs and node.inputs[0].element is dtypes.results:
+                self._check_steps(node.inputs[0], codes, steps)
+            if node not in self._undefined:
+                self._check(node, found[node])
+        return rest[2 * len(self._watches) :]
+
+    def _check_steps(self, loop: Tensor, codes: Sequence[Array], steps: Sequence[Array]) -> None:
+        """Look at what a loop computed, step by step."""
+        found: list[tuple[tuple[int, ...], tuple[int, ...], Watch, int]] = []
+        for watch, code, count in zip(self._watches, codes, steps, strict=True):
+            first = watch.first(code, int(count), self._refused) if watch.loops[0] is loop else None
+            if first is not None:
+                found.append((watch.moment(first[0]), first[0], watch, first[1]))
+        if not found:
+            return
+        _, place, watch, kinds = min(found, key=lambda entry: entry[0])
+        what = next(name for kind, name in _KINDS if kinds & kind)
+        raise NotFiniteError(
+            f"{self.name}: {what} in {describe(watch.node)}, computed by {watch.node.op.name} from "
+            f"{'; '.join(describe(i) for i in watch.node.inputs)}, {', '.join(f'in step {k}' for k in place)} of "
+            f"{body_of(loop).name or 'a loop'}; no shared variable was changed"
+        )
 
     def _check(self, node: Tensor, array: Array) -> None:
         if array.dtype.kind not in "fc":
             return
-        mode = self.definition.mode
-        kinds = []
+        kinds: list[tuple[int, Array]] = []
         with np.errstate(all="ignore"):
-            kinds.append(("NaN", mode.nan, np.isnan(array)))
-            kinds.append(("infinity", mode.inf, np.isinf(array)))
-            kinds.append((f"numbers beyond {BIG:.0e}", mode.big, np.isfinite(array) & (np.abs(array) > BIG)))
-        for what, refused, bad in kinds:
-            if refused and bad.any():
+            kinds.append((NAN, np.isnan(array)))
+            kinds.append((INFINITE, np.isinf(array)))
+            kinds.append((BIG, np.isfinite(array) & (np.abs(array) > LIMIT)))
+        for (what, bad), (_, name) in zip(kinds, _KINDS, strict=True):
+            if what & self._refused and bad.any():
                 first = tuple(int(i) for i in np.argwhere(bad)[0])
                 operands = "; ".join(describe(i) for i in node.inputs)
                 computed = f", computed by {node.op.name} from {operands}" if operands else ""
+                if operands and node.inputs[0].element is dtypes.results:
+                    computed = ", computed by a loop" if node.inputs[0].op is LOOP else ", computed by a lazy branch"
                 place = f", first at {first}" if array.ndim else ""
                 raise NotFiniteError(
-                    f"{self.name}: {what} in {describe(node)}{computed}: "
+                    f"{self.name}: {name} in {describe(node)}{computed}: "
                     f"{np.count_nonzero(bad)} of {array.size} elements{place}; no shared variable was changed"
                 )
 
@@ -118,7 +153,7 @@ class DebugFunction(_CheckedFunction):
 
     def _prepare(self) -> None:
         made = self.definition
-        written = made.computed
+        written = deepened(made.computed)
         self._compilation = self._compiled_to([Result(o) for o in written], made.passes)
         rewritten = self._rewritten()
         self._fused = make_callable(self._specification(self._compilation))
@@ -132,15 +167,19 @@ class DebugFunction(_CheckedFunction):
         fused: list[Array] = self._fused(*arrays)
         for (stage, outputs, nodes, unstable), run in zip(self._graphs, self._single, strict=True):
             evaluation = Evaluation(leaves)
+            undefined = undefined_rows(outputs)
             for node, value in zip(nodes, run(*arrays), strict=True):
-                self._compare_one(node, value, evaluation, stage)
+                if node in undefined:
+                    evaluation.values[node] = value
+                else:
+                    self._compare_one(node, value, evaluation, stage)
             self._compare_fused(outputs, fused, leaves, stage, unstable)
         return fused
 
     def _compare_one(self, node: Tensor, got: Array, evaluation: Evaluation, stage: str) -> None:
         """One operation on the operands that native code gave."""
         want = evaluation.value(node)
-        operands = {i: evaluation.values[i] for i in node.inputs}
+        operands = {n: value for n, value in evaluation.values.items() if n in _arrays(node) or not n.inputs}
         noise = None if node.op.is_elementwise else noise_of([node], operands)[0]
         self._raise_unless(Comparison(got, want, node.op.tolerance, noise), node, stage, node.op.name)
         evaluation.values[node] = got  # the operand of what comes next
@@ -169,8 +208,21 @@ class DebugFunction(_CheckedFunction):
 
 
 def _operations(outputs: Sequence[Tensor]) -> list[Tensor]:
-    """What the outputs are computed by, inputs first; and those outputs that are constants."""
-    return [n for n in ancestors(outputs) if n.inputs or (n in outputs and isinstance(n, Constant))]
+    """What the outputs are computed by, inputs first; and those outputs that are constants.
+
+    Of loops and branches that is what is taken out of them, and of what only one branch needs, nothing: it may not
+    be possible to compute it.
+    """
+    order = topological(outputs, lambda node: node.inputs[:1] if node.op is IFELSE else node.inputs)
+    return [
+        n for n in order
+        if (n.inputs or (n in outputs and isinstance(n, Constant))) and n.element is not dtypes.results
+    ]  # fmt: skip
+
+
+def _arrays(node: Tensor) -> Sequence[Tensor]:
+    """The arrays a value is computed from; of something taken out of a loop those that the loop is given."""
+    return node.inputs[0].inputs if node.inputs and node.inputs[0].element is dtypes.results else node.inputs
 
 
 CLASSES: dict[str, type[_CheckedFunction]] = {

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from symtensor_codegen import dtypes
 from symtensor_codegen.errors import InternalError
 
 from .graph import Tensor
@@ -37,14 +38,21 @@ class _NoisyEvaluation(Evaluation):
 
     def _compute(self, node: Tensor) -> Array:
         result = super()._compute(node)
+        if node.element is dtypes.results:
+            return result
         return _moved(result, self._size_inside(node, result), self._rng)
+
+    def inside(self, values: Mapping[Tensor, Any]) -> Evaluation:
+        """The steps of loops are as noisy."""
+        return _NoisyEvaluation(values, self._rng)
 
     def _size_inside(self, node: Tensor, result: Array) -> Array | None:
         """How large the numbers are that are added inside an operation: its result for operands without signs.
 
         The rounding errors of a sum that cancels are as large as those of the sum of magnitudes.
         """
-        if node.op.is_elementwise or node.op.reference is None or result.dtype.kind not in "fc":
+        chosen = node.op.category == "control"  # a branch, or part of what a loop computes
+        if node.op.is_elementwise or chosen or node.op.reference is None or result.dtype.kind not in "fc":
             return None
         operands = [self.values[i] for i in node.inputs]
         plain = [np.abs(x).astype(x.dtype) if x.dtype.kind in "fc" else x for x in operands]

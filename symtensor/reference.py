@@ -72,6 +72,10 @@ class Evaluation:
             return (condition,)
         return (condition, node.inputs[1 if self.values[condition] else 2])
 
+    def inside(self, values: Mapping[Tensor, Any]) -> "Evaluation":
+        """An evaluation of the body of a loop or branch."""
+        return Evaluation(values)
+
     def size(self, dim: Dim) -> int | None:
         """A symbolic size as a number; None where it depends on a variable without a value."""
         if isinstance(dim, int):
@@ -126,7 +130,7 @@ class Evaluation:
                 values = [self.size(value) for value in guard.values]
                 raise guard.error(guard.message.format(*values) + where(node))
         if node.element is dtypes.results:
-            return op.reference(*arrays, **node.params)  # type: ignore[no-any-return]
+            return op.reference(*arrays, **node.params, inside=self.inside)  # type: ignore[no-any-return]
         try:
             with np.errstate(all="ignore"):
                 result = np.asarray(op.reference(*arrays, **node.params))
@@ -185,13 +189,13 @@ def evaluations(
     for node in order:
         if node.op is LOOP and _inside(body_of(node).outputs, wanted):
             count, *values = [outer.value(i) for i in node.inputs]
-            for step, inner in enumerate(environments(body_of(node), int(count), values, [])):
+            for step, inner in enumerate(environments(body_of(node), int(count), values, outer.inside, [])):
                 yield from evaluations(inner, body_of(node).outputs, wanted, f"{steps}, in step {step}")
         elif node.op is BRANCH:
             condition, *values = [outer.value(i) for i in node.inputs]
             body = chosen_body(condition, node.params["bodies"])
             if _inside(body.outputs, wanted):
-                inner = Evaluation(dict(zip(body.constants, values, strict=True)))
+                inner = outer.inside(dict(zip(body.constants, values, strict=True)))
                 yield from evaluations(inner, body.outputs, wanted, steps)
 
 

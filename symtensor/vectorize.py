@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from symtensor_codegen.errors import InternalError, UserError
 
-from .graph import Tensor, ancestors, inherit, no_recording
+from .graph import Tensor, ancestors, inherit, no_recording, rebuild
 from .opdef import describe
 from .ops import indexing_records, shaping_axes
 from .ops.shaping_axes import dim, dimshuffle
@@ -48,23 +48,26 @@ def vectorize(outputs: Sequence[Tensor], replacements: Mapping[Tensor, Tensor]) 
         batch[old] = new
     first = next(iter(batch.values()))
     count = first.type.shape[0] if first.type.shape[0] is not None else dim(first, 0)
+    alike: dict[Tensor, Tensor] = {}  # what is the same for all elements of a batch: computed from sizes of one
     with no_recording():
         for node in ancestors(outputs, stop=batch):
-            if node not in batch and any(i in batch for i in node.inputs):
-                made = _batched(node, batch, count)
-                if made is not None:
-                    inherit(made, node)
-                    batch[node] = made
-        return [batch[out] if out in batch else _repeated(out, count) for out in outputs]
+            if node in batch:
+                continue
+            if node.op.name == "dim" and node.inputs[0] in batch:
+                alike[node] = shaping_axes.dim(batch[node.inputs[0]], node.params["axis"] + 1)
+            elif any(i in batch for i in node.inputs):
+                batch[node] = made = _batched(node, batch, alike, count)
+                inherit(made, node)
+            elif any(i in alike for i in node.inputs):
+                alike[node] = rebuild(node, tuple([alike.get(i, i) for i in node.inputs]))
+        return [batch[out] if out in batch else _repeated(alike.get(out, out), count) for out in outputs]
 
 
-def _batched(node: Tensor, batch: Mapping[Tensor, Tensor], count: Size) -> Tensor | None:
+def _batched(node: Tensor, batch: Mapping[Tensor, Tensor], alike: Mapping[Tensor, Tensor], count: Size) -> Tensor:
     has = [i in batch for i in node.inputs]
-    inputs = [batch.get(i, i) for i in node.inputs]
+    inputs = [batch.get(i, alike.get(i, i)) for i in node.inputs]
     if node.op.is_elementwise:
         return _elementwise(node, inputs, has)
-    if node.op.name == "dim":
-        return None  # all elements of a batch have the same sizes: those of the original
     rule = RULES.get(node.op.name)
     if rule is None:
         raise VectorizeError(
@@ -103,7 +106,7 @@ def _along(node: Tensor, inputs: Inputs, has: Sequence[bool], count: Size) -> Te
             raise VectorizeError(
                 f"{node.op}{describe_site(node)}: {describe(old)} differs from element to element of a batch"
             )
-        made.append(_repeated(old, count) if old.ndim == rank and not batched else new)
+        made.append(_repeated(new, count) if old.ndim == rank and not batched else new)
     return node.op.make(*made, **{name: _moved(name, value) for name, value in node.params.items()})
 
 
@@ -126,7 +129,7 @@ def _broadcast(node: Tensor, inputs: Inputs, has: Sequence[bool], count: Size) -
         raise VectorizeError(
             f"{node.op}{describe_site(node)}: its sizes differ from element to element of a batch"
         )
-    return broadcast_sizes(_aligned(inputs[0], True, node.ndim), [count, *_sizes_given(node)])
+    return broadcast_sizes(_aligned(inputs[0], True, node.ndim), [count, *_sizes_given(node, inputs)])
 
 
 def _reshape(node: Tensor, inputs: Inputs, has: Sequence[bool], count: Size) -> Tensor:
@@ -134,7 +137,7 @@ def _reshape(node: Tensor, inputs: Inputs, has: Sequence[bool], count: Size) -> 
         raise VectorizeError(
             f"{node.op}{describe_site(node)}: its sizes differ from element to element of a batch"
         )
-    return reshape_to(inputs[0], [count, *_sizes_given(node)])
+    return reshape_to(inputs[0], [count, *_sizes_given(node, inputs)])
 
 
 def _front_extended(*front: int) -> Rule:
@@ -150,8 +153,8 @@ def _front_extended(*front: int) -> Rule:
     return rule
 
 
-def _sizes_given(node: Tensor) -> list[Size]:
-    given = iter(node.inputs[1:])
+def _sizes_given(node: Tensor, inputs: Inputs) -> list[Size]:
+    given = iter(inputs[1:])
     return [next(given) if size is None else size for size in node.params["shape"]]
 
 

@@ -26,7 +26,7 @@ def has_branches(outputs: Sequence[Tensor]) -> bool:
 def settle_branches(outputs: Sequence[Tensor], rewriting: Rewriting) -> list[Tensor]:
     """The outputs with every ``ifelse`` as a branch with bodies, to which ``rewriting`` is applied."""
     with no_recording():
-        current = _deepened(outputs)
+        current = deepened(outputs)
         while True:
             level = _lowest(current)
             if not level:
@@ -34,7 +34,7 @@ def settle_branches(outputs: Sequence[Tensor], rewriting: Rewriting) -> list[Ten
             current = _gathered(current, level, rewriting)
 
 
-def _deepened(outputs: Sequence[Tensor]) -> list[Tensor]:
+def deepened(outputs: Sequence[Tensor]) -> list[Tensor]:
     """Operations on the results of branches moved into the branches, where zero stays zero.
 
     So the gradient of the branch that is not taken is not computed either.
@@ -125,10 +125,10 @@ def _gathered(outputs: Sequence[Tensor], level: Sequence[Tensor], rewriting: Rew
         results = [node.inputs[which] for node in level]
         for node in ancestors(results, stop=[n for n in order if side.get(n) != which]):
             outside = side.get(node) != which
-            if (outside and node.op is not CONSTANT) or (isinstance(node, Constant) and node.data.size > 1):
-                if node not in operands:
-                    operands[node] = variable(node.type, node.name)
-                    inherit(operands[node], node)
+            given = outside and node.op is not CONSTANT
+            if node not in operands and (given or (isinstance(node, Constant) and node.data.size > 1)):
+                operands[node] = variable(node.type, node.name)
+                inherit(operands[node], node)
         bodies.append(results)
     index = index_variable()
     made: list[Body] = []

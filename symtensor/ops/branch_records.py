@@ -5,6 +5,7 @@
 ``taken`` takes out one.
 """
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
@@ -79,11 +80,11 @@ def chosen_body(condition: Any, bodies: tuple[Body, Body]) -> Body:
     return bodies[0] if condition else bodies[1]
 
 
-def _run_branch(condition: Any, *given: Any, bodies: tuple[Body, Body]) -> Chosen:
-    from symtensor.reference import Evaluation
-
+def _run_branch(
+    condition: Any, *given: Any, bodies: tuple[Body, Body], inside: Callable[..., Any]
+) -> Chosen:
     body = chosen_body(condition, bodies)
-    environment = Evaluation(dict(zip(body.constants, given, strict=True)))
+    environment = inside(dict(zip(body.constants, given, strict=True)))
     return Chosen([environment.value(node) for node in body.nexts])
 
 

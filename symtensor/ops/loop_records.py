@@ -5,7 +5,7 @@
 the number of steps. Whatever nobody takes out is not stored.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -190,14 +190,14 @@ class Steps:
         self.backwards, self.carries = body.backwards, body.carries
 
 
-def environments(body: Body, count: int, given: Sequence[Any], last: list[Any]) -> Iterator[Any]:
+def environments(
+    body: Body, count: int, given: Sequence[Any], inside: Callable[..., Any], last: list[Any]
+) -> Iterator[Any]:
     """The reference's values in every step, each before the next step is begun.
 
-    ``given`` are the values of the initial states, sequences and constants; ``last`` becomes the states after the
-    last step.
+    ``given`` are the values of the initial states, sequences and constants; ``inside`` makes an evaluation of values
+    of variables; ``last`` becomes the states after the last step.
     """
-    from symtensor.reference import Evaluation
-
     carries, sequences = len(body.carries), len(body.sequences)
     last[:] = [np.array(value) for value in given[:carries]]
     rows, constants = given[carries : carries + sequences], given[carries + sequences :]
@@ -207,16 +207,16 @@ def environments(body: Body, count: int, given: Sequence[Any], last: list[Any]) 
         values.update(zip(body.carries, last, strict=True))
         values.update(zip(body.sequences, [r[position] for r in rows], strict=True))
         values.update(zip(body.constants, constants, strict=True))
-        environment = Evaluation(values)
+        environment = inside(values)
         yield environment
         last[:] = [environment.value(node) for node in body.nexts]
         if body.until is not None and bool(environment.value(body.until)):
             break
 
 
-def _run_loop(count: Any, *given: Any, body: Body) -> Steps:
+def _run_loop(count: Any, *given: Any, body: Body, inside: Callable[..., Any]) -> Steps:
     state: list[Any] = []
-    return Steps(list(environments(body, int(count), given, state)), state, int(count), body)
+    return Steps(list(environments(body, int(count), given, inside, state)), state, int(count), body)
 
 
 def _gradient_of_loop(arrived: Any, node: Tensor, needed: Any) -> Any:

@@ -255,7 +255,7 @@ def index_in_a_step() -> object:
 @bad(
     OutOfRangeError,
     "f: at HERE: index 3 (cast (HERE)) is out of range on axis 0, of size 3: x[t]: TensorType(float64, vector) (HERE), "
-    "in step 1, in step 0",
+    "in step 0, in step 2",
 )
 def index_in_an_inner_loop() -> object:
     x = T.dmatrix("x")

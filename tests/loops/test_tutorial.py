@@ -187,7 +187,7 @@ def test_gibbs_sampling() -> None:
 
         sample = T.vector()
         values, updates = scan(one_step, outputs_info=sample, n_steps=10)
-        return function([sample], values, updates=updates), function([sample], values, updates=updates, mode="reference")
+        return [function([sample], values, updates=updates, mode=mode) for mode in ("fast_run", "reference")]
 
     gibbs10, meant = program()
     first, second = gibbs10(np.ones(4)), gibbs10(np.ones(4))
