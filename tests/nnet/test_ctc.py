@@ -10,6 +10,7 @@ import symtensor
 import symtensor.tensor as T
 from symtensor import function, nnet
 from symtensor.graph import Tensor
+from symtensor.tensor.nnet.ctc import ctc
 from symtensor_codegen.errors import DTypeError, ShapeError
 
 STEPS, CLASSES = 5, 3
@@ -287,3 +288,26 @@ def test_network_learns_where_labels_are() -> None:
     read = [row[:n].tolist() for row, n in zip(found, counts, strict=True)]
     assert nnet.label_error_rate(read, y.tolist()) < 0.05
     assert symtensor.nnet is nnet
+
+
+def test_theano_name() -> None:
+    logits, labels, steps, counts = variables()
+    run = function([logits, labels, steps], ctc(logits, labels, steps))
+    wanted = function([logits, labels, steps, counts], nnet.ctc_loss(logits, labels, steps, counts))
+    rows = padded(0, padding=-1)
+    assert np.array_equal(run(LOGITS, rows, LENGTHS), wanted(LOGITS, rows, LENGTHS, COUNTS))
+
+
+def test_nothing_at_all() -> None:
+    """No labels, no sequences, no steps."""
+    logits, labels, _, _ = variables()
+    loss = nnet.ctc_loss(logits, labels)
+    run = function([logits, labels], [loss, T.grad(T.sum(loss), logits)])
+    found, gradient = run(LOGITS[:, :1], np.zeros((1, 0), "int64"))
+    assert np.isclose(found[0], -log_softmax(LOGITS[:, 0])[:, 0].sum())
+    np.testing.assert_allclose(gradient[:, 0], np.exp(log_softmax(LOGITS[:, 0])) - [1, 0, 0], atol=1e-14)
+    found, gradient = run(np.zeros((4, 0, 3)), np.zeros((0, 2), "int64"))
+    assert (found.shape, gradient.shape) == ((0,), (4, 0, 3))
+    found, gradient = run(np.zeros((0, 2, 3)), [[1], [2]])
+    assert np.isinf(found).all()
+    assert gradient.shape == (0, 2, 3)

@@ -213,3 +213,12 @@ def test_bad_shapes() -> None:
     run = function([x], nnet.lstm(x, symtensor.shared(w), u, b)[0])
     with pytest.raises(ShapeError):
         run(np.zeros((2, 2, INPUTS + 1)))
+
+
+def test_no_steps() -> None:
+    x = T.tensor3("x")
+    outputs, (h, c) = nnet.lstm(x, *weights(4), h0=H0, c0=C0)
+    found = function([x], [outputs, h, c])(X[:0])
+    assert found[0].shape == (0, BATCH, HIDDEN)
+    assert np.array_equal(found[1], H0)
+    assert np.array_equal(found[2], C0)
