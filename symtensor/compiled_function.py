@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from threading import Lock
 from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
@@ -19,20 +20,23 @@ from symtensor_codegen.llvm.calling import (
     attach,
     bind_call,
 )
+from symtensor_codegen.scalar import Scalar
 
 from . import graph
 from .arguments import In
 from .failures import failure
 from .function_graph import Maker
-from .graph import Tensor, ancestors
+from .graph import Tensor, ancestors, variable
+from .loops.passes import has_loops
 from .lower.plan import Result
 from .modes import ModeRecord
 from .opdef import SHARED, describe, where
 from .ops.printed import PRINT
-from .pipeline import FAST_MATH, GRAPH_PASSES, QUICK_PASSES, Compilation, Pass, compile_graph
+from .pipeline import FAST_MATH, GRAPH_PASSES, QUICK_PASSES, Compilation, Pass, compile_graph, specialised
 from .printing import show
 from .settings import config
 from .shared_variables import ArgumentShapeError, SharedVariable, converted
+from .types import TensorType
 
 if TYPE_CHECKING:
     from .profiling import Profile
@@ -112,33 +116,59 @@ class Function:
         made = self.definition
         results = [Result(o) for o in made.computed[: len(made.outputs) + len(made.prints)]]
         results += [Result(value, self._cells.index(key)) for key, value in made.updates]
-        done = self._compilation = self._compiled_to(results, made.passes, made.profile)
+        waits = may_specialise(made)
+        hints = size_hints(self._cells, [c.get_value(borrow=True) for c in self._cells])
+        done = self._compilation = self._compiled_to(results, made.passes, made.profile, hints, waits)
+        if waits and done.plan.special:
+            first = FirstCall(self, results)
+            attach(self, self._specification(done, finish=self._finish, first=first))
+            return
+        self._attach(done, waits)
+
+    def _attach(self, done: Compilation, waits: bool = False) -> None:
+        """Make calls run a native program; ``waits``: it was compiled with an input for the first call."""
+        made = self.definition
         extra: tuple[Cell, ...] = ()
         if made.profile:
             from .profiling import Profile
 
             self.profile = Profile(self.name, done)
             extra = (Cell(self.profile.counters),)
-        if made.kind == "dict" or made.prints:
-            attach(self, self._specification(done, "list", self._finished, extra))
-        else:
-            attach(self, self._specification(done, "single" if made.kind == "single" else "list", None, extra))
+        attach(self, self._specification(done, self._finish, extra, waits))
+
+    @property
+    def _finish(self) -> Callable[[list[Any]], Any] | None:
+        """What makes a call's result of the values that native code returns; None where they are the result."""
+        return self._finished if self.definition.kind == "dict" or self.definition.prints else None
 
     def _compiled_to(
-        self, results: Sequence[Result], passes: Sequence[Pass], profile: bool = False
+        self,
+        results: Sequence[Result],
+        passes: Sequence[Pass],
+        profile: bool = False,
+        hints: Mapping[Scalar, int] | None = None,
+        waits: bool = False,
     ) -> Compilation:
-        return compile_graph(
-            self.name, [i.variable for i in self.inputs], self._cells, results, passes, profile
-        )
+        inputs = [i.variable for i in self.inputs]
+        if waits:
+            inputs.append(FIRST_CALL)
+        return compile_graph(self.name, inputs, self._cells, results, passes, profile, hints)
 
     def _specification(
         self,
         done: Compilation,
-        result: Any = "list",
         finish: Callable[[list[Any]], Any] | None = None,
         extra: tuple[Cell, ...] = (),
+        waits: bool = False,
+        first: "FirstCall | None" = None,
     ) -> CallSpec:
-        """What native calls of a program over the inputs and shared variables of this function need."""
+        """What native calls of a program over the inputs and shared variables of this function need.
+
+        A program that ``waits`` for its first call has one more input; afterwards (``first`` is None) a cell, which
+        has the same place in the frame, holds its value.
+        """
+        single = self.definition.kind == "single" and finish is None
+        held = (Cell(NOTHING),) if waits else ()
         program = done.plan.program
         outputs = []
         for position, output in enumerate(program.outputs):
@@ -146,20 +176,24 @@ class Function:
             if output.cell is None:
                 outputs.append(OutputSpec(dtype, rank, RETURN, position))
             else:
-                outputs.append(OutputSpec(dtype, rank, IN_PLACE if output.in_place else SWAP, output.cell))
+                place = output.cell + len(held)
+                outputs.append(OutputSpec(dtype, rank, IN_PLACE if output.in_place else SWAP, place))
 
         def fail(status: int, details: tuple[int, int, int, int]) -> BaseException:
             return failure(self, spec, program.messages[status - 1], details)
 
         spec = CallSpec(
             name=self.name,
-            inputs=tuple(InputSpec(i.variable.element.numpy, i.variable.type.shape) for i in self.inputs),
-            cells=(*[c.cell for c in self._cells], *[Cell(c.data) for c in done.plan.constants], *extra),
+            inputs=(
+                *[InputSpec(i.variable.element.numpy, i.variable.type.shape) for i in self.inputs],
+                *([InputSpec(NOTHING.dtype, ())] if first is not None else []),
+            ),
+            cells=(*held, *[c.cell for c in self._cells], *[Cell(c.data) for c in done.plan.constants], *extra),
             outputs=tuple(outputs),
             program=done.native.address,
-            slow_path=self._arguments,
+            slow_path=self._arguments if first is None else first,
             fail=fail,
-            result=result,
+            result="single" if single else "list",
             finish=finish,
             keep=(done.native,),
         )
@@ -339,6 +373,62 @@ class Function:
         count = "1 output" if len(self.outputs) == 1 else f"{len(self.outputs)} outputs"
         mode = "" if self.mode == "fast_run" else f", mode {self.mode}"
         return f"<function {self.name}({names}): {count}{updates}{mode}>"
+
+
+NOTHING = np.zeros((), np.int8)
+FIRST_CALL = variable(TensorType("int8"), "first_call")
+
+
+def may_specialise(made: Definition) -> bool:
+    """Whether the sizes of a first call's arguments may make loops of a function faster."""
+    return bool(made.inputs) and not made.mode.quick and not made.profile and has_loops(made.computed)
+
+
+def size_hints(variables: Sequence[Tensor], arrays: Sequence[Array]) -> dict[Scalar, int]:
+    """The sizes of arrays, by the symbols that stand for them."""
+    return {
+        symbol: size
+        for node, array in zip(variables, arrays, strict=True)
+        for symbol, size in zip(node.dims, array.shape, strict=True)
+        if isinstance(symbol, Scalar)
+    }
+
+
+class FirstCall:
+    """What a function does with the arguments of its first call, beside converting them.
+
+    Loops over a few numbers are kept in registers, for which sizes must be known. Where they are not, the program is
+    compiled again when a call has shown likely sizes: with both ways, of which each call takes the one that fits.
+    """
+
+    def __init__(self, function: Function, results: Sequence[Result]) -> None:
+        self.function, self.results = function, results
+        self.lock = Lock()
+        self.done = False
+
+    def __call__(self, *args: Any, **named: Any) -> tuple[Array, ...]:
+        """The arguments as native code wants them, the one that asks for this call last."""
+        function = self.function
+        arrays = function._arguments(*args, **named)
+        with self.lock:
+            if not self.done:
+                self.done = True
+                self._specialise(arrays)
+        return (*arrays, NOTHING)
+
+    def _specialise(self, arrays: tuple[Array, ...]) -> None:
+        function = self.function
+        function._earlier = function._native_keep  # type: ignore[attr-defined]  # the call in progress runs it
+        inputs = [i.variable for i in function.inputs]
+        hints = size_hints(inputs, arrays) | size_hints(
+            function._cells, [c.get_value(borrow=True) for c in function._cells]
+        )
+        better = specialised(function.compilation, function.name, inputs, function._cells, self.results, hints)
+        if better is not None:
+            function._compilation = better
+            function._attach(better)
+        else:
+            function._attach(function.compilation, waits=True)
 
 
 def function_of(definition: Definition) -> Function:

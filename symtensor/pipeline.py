@@ -1,12 +1,13 @@
 """The whole compiler on one screen: from a user's expressions to a native program."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Any
 
 from symtensor_codegen.errors import InternalError
 from symtensor_codegen.program import with_counters
+from symtensor_codegen.scalar import Scalar
 
 from .collecting import no_collection
 from .graph import Tensor
@@ -102,10 +103,12 @@ def compile_graph(
     results: Sequence[Result],
     passes: Sequence[Pass],
     profile: bool = False,
+    hints: Mapping[Scalar, int] | None = None,
 ) -> Compilation:
     """Compile the results, expressions over ``inputs`` and the shared variables ``cells``, to native code.
 
-    ``profile``: the program counts the time of every step, in one more cell after the constants.
+    ``profile``: the program counts the time of every step, in one more cell after the constants. ``hints``: likely
+    sizes of variables, for which loops are made faster.
     """
     from symtensor_codegen.llvm.backend import compile_program
 
@@ -113,7 +116,8 @@ def compile_graph(
     with no_collection():
         stages = rewritten([r.node for r in results], passes)
         middle = perf_counter()
-        made = plan(name, inputs, cells, [Result(n, r.cell) for n, r in zip(stages[-1].outputs, results, strict=True)])
+        final = [Result(n, r.cell) for n, r in zip(stages[-1].outputs, results, strict=True)]
+        made = plan(name, inputs, cells, final, hints)
         if profile:
             made = replace(made, program=with_counters(made.program))
         lowered = perf_counter()
@@ -126,3 +130,26 @@ def compile_graph(
         "total": (end - start) * 1e3,
     }
     return Compilation(stages, made, native, times)
+
+
+def specialised(
+    done: Compilation,
+    name: str,
+    inputs: Sequence[Tensor],
+    cells: Sequence[Tensor],
+    results: Sequence[Result],
+    hints: Mapping[Scalar, int],
+) -> Compilation | None:
+    """A compilation with loops that are faster for the sizes in ``hints``; None where there are none."""
+    from symtensor_codegen.llvm.backend import compile_program
+
+    start = perf_counter()
+    final = [Result(n, r.cell) for n, r in zip(done.stages[-1].outputs, results, strict=True)]
+    with no_collection():
+        made = plan(name, inputs, cells, final, hints)
+        if not made.fast:
+            return None
+        native = compile_program(made.program)
+    spent = (perf_counter() - start) * 1e3
+    times = {**done.milliseconds, "first call": spent, "total": done.milliseconds["total"] + spent}
+    return Compilation(done.stages, made, native, times)

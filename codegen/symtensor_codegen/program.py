@@ -147,12 +147,13 @@ class Loop:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Branch:
-    """Run ``then`` where the one element of ``condition`` is not zero, else ``otherwise``.
+    """Run ``then`` where ``condition`` holds, else ``otherwise``: a bool host value, or whether the one element of a
+    buffer is not zero.
 
     Steps may be any but Reserve, Place and AllocateOutput. Memory that they allocate is given back at their end.
     """
 
-    condition: Buffer
+    condition: Buffer | Scalar
     then: tuple["Step", ...]
     otherwise: tuple["Step", ...]
 

@@ -86,7 +86,8 @@ class _Writer:
                         names = [b.name for b in buffers]
                         yield f"{inside}swap {', '.join(names)} = {', '.join([*names[1:], names[0]])}"
                 case Branch(condition=condition, then=then, otherwise=otherwise):
-                    yield f"{margin}if {condition.name}:"
+                    holds = self.size(condition) if isinstance(condition, Scalar) else condition.name
+                    yield f"{margin}if {holds}:"
                     yield from self.block(then, inside)
                     yield f"{margin}else:"
                     yield from self.block(otherwise, inside)

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 from symtensor_codegen import dtypes, scalar
 from symtensor_codegen.finish import storage
-from symtensor_codegen.program import Copy, Guard, Loop, Read, Row, Step
+from symtensor_codegen.program import Branch, Copy, Guard, Loop, Read, Row, Step
 from symtensor_codegen.scalar import Buffer, Dim, Scalar, as_dim, as_int
 
 from ..graph import ancestors
 from ..opdef import dim_of
 from ..ops.loop_body import Body, Parts
 from ..ops.loop_records import FINAL, HISTORY, STEPS_RUN, TRACE, body_of, parts_of
-from .registers import lower_to_registers
+from .registers import holds, lower_to_registers, may_fit
 from .sizes import Sizes, scalar_symbols
 from .units import Unit, operands, row_source
 
@@ -26,8 +26,26 @@ if TYPE_CHECKING:
 
 
 def lower_loop(unit: Unit, outer: "Planner") -> "Work":
-    """The work of a loop: with its state in registers where that is small."""
-    return lower_to_registers(unit, outer) or _Lowering(unit, outer).work()
+    """The work of a loop: with its state in registers where that is small.
+
+    Where it is small only if sizes are as hinted, both ways are there, and the sizes decide when it runs.
+    """
+    known = lower_to_registers(unit, outer, {})
+    if known is not None:
+        return known
+    work = _Lowering(unit, outer).work()
+    fast = lower_to_registers(unit, outer, outer.hints) if outer.hints else None
+    if fast is None:
+        outer.special |= may_fit(unit.node)
+        return work
+    outer.fast = True
+    condition = holds(unit.node, outer.sizes, outer.hints)
+    then = (*fast.before, fast.step, *fast.after)
+    otherwise = (*work.before, work.step, *work.after)
+    work.step, work.before, work.after = Branch(condition, then, otherwise), (), ()
+    work.reads |= fast.reads
+    work.scratch = (*work.scratch, *fast.scratch)
+    return work
 
 
 def sizes_inside(body: Body, given: Parts, sizes: Sizes) -> dict[Scalar, Scalar]:

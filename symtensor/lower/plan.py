@@ -63,11 +63,16 @@ class Result:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
-    """A program, the constant arrays it reads as cells after the shared variables, and its units for reports."""
+    """A program, the constant arrays it reads as cells after the shared variables, and its units for reports.
+
+    ``special``: hints about the sizes of inputs may make some of its loops faster; ``fast``: hints did.
+    """
 
     program: Program
     constants: tuple[Constant, ...]
     units: Units
+    special: bool = False
+    fast: bool = False
 
 
 @dataclass(eq=False, slots=True)
@@ -88,9 +93,18 @@ class Work:
     after: tuple[Step, ...] = ()
 
 
-def plan(name: str, inputs: Sequence[Tensor], cells: Sequence[Tensor], results: Sequence[Result]) -> Plan:
-    """The program that computes ``results`` from input and shared variables."""
-    return Planner(name, inputs, cells, results).run()
+def plan(
+    name: str,
+    inputs: Sequence[Tensor],
+    cells: Sequence[Tensor],
+    results: Sequence[Result],
+    hints: Mapping[Scalar, int] | None = None,
+) -> Plan:
+    """The program that computes ``results`` from input and shared variables.
+
+    ``hints`` are sizes of variables that are likely: loops are made faster for them, and run as ever for others.
+    """
+    return Planner(name, inputs, cells, results, hints=hints).run()
 
 
 class Planner:
@@ -109,8 +123,12 @@ class Planner:
         known: Mapping[Scalar, Scalar] | None = None,
         step: Tensor | None = None,
         kept: frozenset[int] = frozenset(),
+        hints: Mapping[Scalar, int] | None = None,
     ) -> None:
         self.name = name
+        self.hints = hints or {}
+        self.special = False  # whether hints about more sizes may allow faster loops
+        self.fast = False  # whether hints allowed faster loops
         self.results = results
         self.kept = kept
         outputs = list(dict.fromkeys(r.node for r in results))
@@ -137,7 +155,7 @@ class Planner:
             tuple(steps),
             tuple(dict.fromkeys(self.messages)),
         )
-        return Plan(program, tuple(self.constants), self.units)
+        return Plan(program, tuple(self.constants), self.units, self.special, self.fast)
 
     def prepare(self) -> tuple[dict[Buffer, int], list[Output], list[Copy], list[Copy]]:
         """Find the works, and where their results go."""
@@ -392,7 +410,9 @@ def _moved(step: S, old: Buffer, new: Buffer) -> S:
     if isinstance(step, Loop):
         return replace(step, rows=tuple(_moved(r, old, new) for r in step.rows), steps=_all_moved(step.steps, old, new))
     if isinstance(step, Branch):
-        condition = new if storage(step.condition) is old else step.condition
+        condition = step.condition
+        if isinstance(condition, Buffer) and storage(condition) is old:
+            condition = new
         then, otherwise = (_all_moved(steps, old, new) for steps in (step.then, step.otherwise))
         return replace(step, condition=condition, then=then, otherwise=otherwise)
     return step

@@ -4,7 +4,7 @@ The state stays in registers from the first step to the last; small matrices are
 possible where all sizes inside are known and small, and every element is at a place that is known, too.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product as places
 from math import prod
 from typing import TYPE_CHECKING
@@ -27,12 +27,14 @@ from symtensor_codegen.scalar import (
     const_op,
     load_op,
     reduce_op,
+    symbol_op,
 )
 from symtensor_codegen.substitution import rebuild, substitute
 
 from ..graph import Constant, Tensor, ancestors, constant
 from ..opdef import Index, aligned, dim_of
 from ..ops.loop_records import FINAL, HISTORY, STEPS_RUN, TRACE, body_of, parts_of
+from .sizes import Sizes
 from .units import Unit, operands, row_source, value_inputs
 
 if TYPE_CHECKING:
@@ -49,9 +51,12 @@ class _NotPossible(Exception):
     """The loop does not fit into registers."""
 
 
-def lower_to_registers(unit: Unit, outer: "Planner") -> "Work | None":
-    """The work of a loop with its state in registers; None where that is not possible."""
-    made = _Lowering(unit, outer)
+def lower_to_registers(unit: Unit, outer: "Planner", hints: Mapping[Scalar, int]) -> "Work | None":
+    """The work of a loop with its state in registers; None where that is not possible.
+
+    ``hints``: values of symbols in sizes; the work is right where ``holds``.
+    """
+    made = _Lowering(unit, outer, hints)
     if not made.fits():
         return None
     try:
@@ -60,9 +65,47 @@ def lower_to_registers(unit: Unit, outer: "Planner") -> "Work | None":
         return None
 
 
+def may_fit(loop: Tensor) -> bool:
+    """Whether a loop could have its state in registers if the sizes inside were known and small."""
+    order = ancestors(body_of(loop).outputs)
+    return len(order) <= LARGEST // 8 and all(not n.inputs or n.op.pull is not None for n in order)
+
+
+def holds(loop: Tensor, sizes: Sizes, hints: Mapping[Scalar, int]) -> Scalar:
+    """Whether the sizes inside a loop are those that hints say."""
+    result = scalar.const(True, dtypes.bool_)
+    for outer in dict.fromkeys(outer for _, outer in _outer_sizes(loop, sizes)):
+        if isinstance(outer, Scalar):
+            value = _value(outer, hints)
+            assert value is not None
+            result = result & scalar.eq(outer, value)
+    return result
+
+
+def _outer_sizes(loop: Tensor, sizes: Sizes) -> list[tuple[Scalar, Dim]]:
+    """The symbolic sizes of a body's variables, with what they are outside."""
+    body, given = body_of(loop), parts_of(loop)
+    pairs = [(v, s.dims[1:]) for v, s in zip(body.sequences, given.sequences, strict=True)]
+    pairs += [(v, x.dims) for v, x in zip(body.carries, given.initial, strict=True)]
+    pairs += [(v, x.dims) for v, x in zip(body.constants, given.constants, strict=True)]
+    return [
+        (inner, sizes.of(outer))
+        for v, dims in pairs for inner, outer in zip(v.dims, dims, strict=True) if isinstance(inner, Scalar)
+    ]  # fmt: skip
+
+
+def _value(size: Dim, known: Mapping[Scalar, int]) -> int | None:
+    """A size as a number, where it is one for known symbols."""
+    if isinstance(size, int):
+        return size
+    result = substitute(size, {symbol: as_int(value) for symbol, value in known.items()})
+    return int(result.param) if result.op is const_op else None
+
+
 class _Lowering:
-    def __init__(self, unit: Unit, outer: "Planner") -> None:
-        self.unit, self.outer = unit, outer
+    def __init__(self, unit: Unit, outer: "Planner", hints: Mapping[Scalar, int]) -> None:
+        self.unit, self.outer, self.hints = unit, outer, hints
+        self.inside: dict[Scalar, int] = {}  # sizes of the body's variables
         self.body, self.given = body_of(unit.node), parts_of(unit.node)
         self.items = {(n.op, n.params.get("carry", n.params.get("node"))): n for n in unit.results}
         self.order = ancestors(self.body.outputs)
@@ -80,18 +123,23 @@ class _Lowering:
     def fits(self) -> bool:
         """Whether all sizes are known and the step is small."""
         total = 0
-        for node in (*self.body.variables, *self.order):
-            if any(size is None for size in node.type.shape):
+        for symbol, outer in _outer_sizes(self.unit.node, self.outer.sizes):
+            value = _value(outer, self.hints)
+            if value is None:
                 return False
-            shape = tuple(size for size in node.type.shape if size is not None)
+            self.inside[symbol] = value
+        for node in (*self.body.variables, *self.order):
+            known = [_value(size, self.inside) for size in node.dims]
+            shape = tuple(size for size in known if size is not None)
+            if len(shape) < node.ndim:
+                return False
             self.shapes[node] = shape
             if prod(shape) > WIDEST and not isinstance(node, Constant):
                 return False
             if node.inputs:
                 if node.op.pull is None:
                     return False
-                inner = max([prod(self.shapes[i]) for i in node.inputs], default=1)
-                work = max(prod(shape), inner)
+                work: int = max([prod(shape), *[prod(self.shapes[i]) for i in node.inputs]])
                 if node.op.library is not None:
                     work = prod(shape) * self.shapes[node.inputs[0]][-1]
                 total += work * max(node.op.cost, 1)
@@ -160,7 +208,9 @@ class _Lowering:
         for node in topological([value], lambda n: () if n in memo or n.op is reduce_op else n.args):
             if node in memo:
                 continue
-            if node.op is reduce_op:
+            if node in self.inside:
+                memo[node] = as_int(self.inside[node])
+            elif node.op is reduce_op:
                 memo[node] = self._reduced(node)
             elif node.op is checked_op:
                 position, extent = (memo[a] for a in node.args)
@@ -184,8 +234,8 @@ class _Lowering:
 
     def _reduced(self, node: Scalar) -> Scalar:
         index, combine = node.param.index, node.param.combine
-        extent = index.param.extent
-        if not isinstance(extent, int) or (extent == 0 and combine in ARG_COMBINES):
+        extent = _value(index.param.extent, self.inside)
+        if extent is None or (extent == 0 and combine in ARG_COMBINES):
             raise _NotPossible
         terms = [self._resolve(substitute(node.args[0], {index: as_int(k)})) for k in range(extent)]
         if combine in ARG_COMBINES:
@@ -268,7 +318,13 @@ class _Lowering:
                 last.append(Store(executed, (), scalar.read(run)))
         made += [Assign(tuple(targets), tuple(values))] if targets else []
         statements = (*first, For(step, self._extent(), (*made, *ending)), *last)
-        done = finish(body.name or "loop", statements, (), body.name, self.outer.sizes.known)
+        fixed = {
+            outer: as_int(_value(outer, self.hints) or 0)
+            for _, outer in _outer_sizes(self.unit.node, self.outer.sizes)
+            if isinstance(outer, Scalar) and outer.op is symbol_op
+        }
+        known = {size: substitute(value, fixed) for size, value in self.outer.sizes.known.items()}
+        done = finish(body.name or "loop", statements, (), body.name, {**known, **fixed})
         launch = self.outer.launch(done)
         run_step, before_loop = self._run(launch, until, executed)
         reads = {storage(units.buffer(i)) for i in operands(self.unit.node)}

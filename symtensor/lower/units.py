@@ -65,7 +65,9 @@ def has_bodies(node: Tensor) -> bool:
 
 def row_source(sequence: Tensor) -> tuple[Tensor, Dim, Dim]:
     """Where the rows of a sequence are: row ``i`` is row ``first + step * i`` of another tensor (or of itself)."""
-    node, first, step = sequence, 0, 1
+    node = sequence
+    first: Dim = 0
+    step: Dim = 1
     while node.op is SUBTENSOR and _takes_rows(node):
         cut = stretch(node.params["items"][0], node.inputs[0].dims[0], node.inputs[1:])
         if any(value_symbols(d) for d in (cut.first, cut.step) if isinstance(d, Scalar)):

@@ -103,7 +103,8 @@ class ControlFlow(MatrixProducts):
 
     def branch(self, step: Branch) -> None:
         """Write a branch: each side is a level of its own."""
-        number, outer, holds = self.number(), self.here, self._truth(step.condition)
+        number, outer, condition = self.number(), self.here, step.condition
+        holds = self.size(condition) if isinstance(condition, Scalar) else self._truth(condition)
         pointers, known = self.pointers, self.known
         labels, after = (f"then{number}", f"else{number}"), f"end{number}"
         sides, ends = [], []

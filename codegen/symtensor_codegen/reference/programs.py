@@ -158,7 +158,8 @@ class _Run:
             case Loop():
                 self.loop(step)
             case Branch(condition=condition, then=then, otherwise=otherwise):
-                self.nested(then if self.memory[storage(condition)][0] else otherwise)
+                held = self.size(condition) if isinstance(condition, Scalar) else self.memory[storage(condition)][0]
+                self.nested(then if held else otherwise)
 
     def arrays(self, actual: Buffer, formal: Buffer) -> Array:
         array = self.memory[storage(actual)]
