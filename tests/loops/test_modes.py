@@ -103,6 +103,7 @@ def test_nan_guard_tells_the_steps_of_nested_loops() -> None:
 INFINITE = """
 import sys
 import numpy as np
+import symtensor
 import symtensor.tensor as T
 
 start = {"registers": T.zeros(3), "host": symtensor.shared(np.zeros(100))}[sys.argv[1]]
@@ -120,18 +121,17 @@ except KeyboardInterrupt:
 @pytest.mark.parametrize("kind", ["registers", "host"])
 def test_a_loop_without_end_is_stopped_by_ctrl_c(kind: str) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "codegen")])}
-    process = subprocess.Popen(
-        [sys.executable, "-c", INFINITE, kind], env=environment, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    try:
-        assert process.stdout.readline() == "ready\n"
-        with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(0.5)
-        process.send_signal(signal.SIGINT)
-        rest, _ = process.communicate(timeout=20)
-    finally:
-        process.kill()
+    command = [sys.executable, "-c", INFINITE, kind]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline() == "ready\n"
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(0.5)
+            process.send_signal(signal.SIGINT)
+            rest, _ = process.communicate(timeout=20)
+        finally:
+            process.kill()
     assert rest == "interrupted 1.0\n"
 
 
