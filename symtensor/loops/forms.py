@@ -5,7 +5,7 @@ from typing import Any
 
 from symtensor.graph import Tensor, TensorLike, as_tensor, constant, variable
 from symtensor.opdef import OPS, describe
-from symtensor.ops.loop_body import UNBOUNDED, capture, index_variable, make_body
+from symtensor.ops.loop_body import UNBOUNDED, capture, index_variable, keep_sizes, make_body
 from symtensor.ops.loop_records import LOOP, final
 from symtensor.types import TensorType
 from symtensor.updates import OrderedUpdates
@@ -133,7 +133,7 @@ def _run(
     inner = stabilise([*nexts, *([until] if until is not None else [])], [index, *before])
     inner, captured, holes = capture(inner, [index, *before])
     body = make_body(
-        index, tuple(before), (), tuple(holes), tuple(inner[: len(before)]),
+        index, tuple(before), (), tuple(holes), tuple(keep_sizes(before, inner[: len(before)], holes)),
         inner[-1] if until is not None else None, False, -1, name,
     )  # fmt: skip
     loop = LOOP.make(count, *initial, *captured, body=body)

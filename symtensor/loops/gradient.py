@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from symtensor.graph import Constant, Tensor, ancestors, constant, replace, variable
 from symtensor.opdef import CONSTANT, OPS, where
-from symtensor.ops.loop_body import UNBOUNDED, capture, index_variable, make_body, outer_size
+from symtensor.ops.loop_body import UNBOUNDED, capture, index_variable, keep_sizes, make_body, outer_size
 from symtensor.ops.loop_records import FINAL, LOOP, TRACE, body_of, final, parts_of, steps_run, trace
 from symtensor.pullback import GradientError, has_gradient, pull_back
 from symtensor.rewrite.sizes import size_tensor
@@ -96,7 +96,7 @@ class _Reverse:
         forward = frozenset(body.variables)
         sizes = self._sizes(outputs)
         free = frozenset([*body.carries, *body.nexts, *sizes])
-        saved = _saved(outputs, forward, free, body.recompute)
+        saved = _saved(outputs, forward, free, self._recomputed(outputs))
         stand_in: dict[Tensor, Tensor] = {}
         sequences: list[tuple[Tensor, Tensor]] = [(weights[v], self._rows(g)) for v, g in self.traces.items()]
         constants: list[tuple[Tensor, Tensor]] = []
@@ -129,12 +129,13 @@ class _Reverse:
         )
         constants += list(zip(holes, captured, strict=True))
         count = len(states) + len(totals)
+        kept = keep_sizes([*states, *totals], inner[:count], [v for v, _ in constants])
         made = make_body(
             index,
             (*states, *totals),
             tuple(v for v, _ in sequences),
             tuple(v for v, _ in constants),
-            tuple(inner[:count]),
+            tuple(kept),
             None,
             not body.backwards,
             -1,
@@ -145,6 +146,21 @@ class _Reverse:
         initial += [_zeros_like(given.constants[k]) for k, _ in sums]
         loop = LOOP.make(self.count, *initial, *[s for _, s in sequences], *[c for _, c in constants], body=made)
         return loop, inner
+
+    def _recomputed(self, outputs: Sequence[Tensor]) -> frozenset[Tensor]:
+        """What is not stored: everything if the body says so, else values whose sizes are computed in the step."""
+        order = ancestors(outputs)
+        if self.body.recompute:
+            return frozenset(order)
+        outside = outer_size(self.body, self.node.inputs)
+        found = set()
+        for node in order:
+            try:
+                for size in node.dims:
+                    outside(size)
+            except ShapeError:
+                found.add(node)
+        return frozenset(found)
 
     def _sizes(self, outputs: Sequence[Tensor]) -> dict[Tensor, Tensor]:
         """The sizes inside the forward loop that are known outside of it, outside of it."""
@@ -217,12 +233,12 @@ class _Reverse:
 
 
 def _saved(
-    outputs: Sequence[Tensor], forward: frozenset[Tensor], free: frozenset[Tensor], recompute: bool
+    outputs: Sequence[Tensor], forward: frozenset[Tensor], free: frozenset[Tensor], recomputed: frozenset[Tensor]
 ) -> list[Tensor]:
     """The values of the forward steps from which ``outputs`` are computed again, each in front of what uses it.
 
-    ``forward`` are the variables of the forward body; ``free`` the values that are stored in any case, of which all
-    is computed where ``recompute``.
+    ``forward`` are the variables of the forward body; ``free`` the values that are stored in any case; ``recomputed``
+    those that never are.
     """
     order = ancestors(outputs)
     within: set[Tensor] = set()  # depends on nothing but the forward body
@@ -244,12 +260,12 @@ def _saved(
     starts: dict[Tensor, frozenset[Tensor]] = {}
     for node in order:
         if node in depends:
-            starts[node] = _starts(node, starts, depends, forward, free, recompute)
+            starts[node] = _starts(node, starts, depends, forward, free, recomputed)
     chosen: dict[Tensor, None] = {}
     for node in dict.fromkeys(frontier):
         cut = starts[node]
         new = [n for n in cut if n not in chosen and not _is_free(n, forward, free)]
-        for start in [node] if len(new) > 1 and not recompute else cut:
+        for start in [node] if len(new) > 1 and node not in recomputed else cut:
             chosen[start] = None
     return [node for node in order if node in chosen]
 
@@ -260,16 +276,16 @@ def _starts(
     depends: set[Tensor],
     forward: frozenset[Tensor],
     free: frozenset[Tensor],
-    recompute: bool,
+    recomputed: frozenset[Tensor],
 ) -> frozenset[Tensor]:
     """The values from which ``node`` is cheap to compute: itself, or those of its inputs."""
     if node in forward or node in free:
         return frozenset((node,))
     cheap = node.op.name in MOVES or (node.op.is_elementwise and node.op.cost <= RECOMPUTED)
-    if not cheap and not recompute:
+    if not cheap and node not in recomputed:
         return frozenset((node,))
     united: frozenset[Tensor] = frozenset().union(*[starts[i] for i in node.inputs if i in depends])
-    if recompute:
+    if node in recomputed:
         return united
     own = [n for n in united if not _is_free(n, forward, free)]
     return united if len(own) <= 1 else frozenset((node,))

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from symtensor.graph import Constant, Tensor, ancestors, inherit, no_recording, rebuild, replace
 from symtensor.opdef import OPS
+from symtensor.ops.branch_records import IFELSE
 from symtensor.ops.loop_body import Body, make_body
 from symtensor.ops.loop_records import FINAL, HISTORY, LOOP, STEPS_RUN, TRACE, body_of, parts_of, state_label, trace
 from symtensor.ops.shaping_broadcast import SPECIFY_SHAPE
@@ -43,8 +44,10 @@ def _is_short(loop: Tensor) -> bool:
     body, count = body_of(loop), parts_of(loop).count
     if not isinstance(count, Constant) or body.until is not None or body.recompute:
         return False
-    steps = int(count.data)
-    return 1 <= steps <= UNROLLED and steps * len(ancestors(body.outputs)) <= LARGEST
+    steps, inside = int(count.data), ancestors(body.outputs)
+    if any(node.op is IFELSE for node in inside):  # the branches outside are settled already
+        return False
+    return 1 <= steps <= UNROLLED and steps * len(inside) <= LARGEST
 
 
 def _unrolled(item: Tensor, memo: dict[Tensor, Tensor]) -> Tensor:

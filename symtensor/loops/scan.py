@@ -6,7 +6,7 @@ from typing import Any
 
 from symtensor.graph import Tensor, as_tensor, constant, leaves, replace, variable
 from symtensor.opdef import OPS, describe, dim_of
-from symtensor.ops.loop_body import capture, index_variable, make_body, row_variable
+from symtensor.ops.loop_body import capture, index_variable, keep_sizes, make_body, row_variable
 from symtensor.ops.loop_records import LOOP, ROWS, final, steps_run, trace
 from symtensor.ops.shaping_axes import dim
 from symtensor.shared_variables import SharedVariable
@@ -286,13 +286,15 @@ class _Scan:
         inner = stabilise(inner, [self.index, *before, *self.rows])
         inner, captured, holes = capture(inner, [self.index, *before, *self.rows])
         after_shared = inner[count : count + len(shared)]
+        kept = keep_sizes(before, [*inner[: len(after)], *after_shared], holes)
+        same = dict(zip(inner[: len(after)], kept, strict=False))
         body = make_body(
-            self.index, tuple(before), tuple(self.rows), tuple(holes), (*inner[: len(after)], *after_shared),
+            self.index, tuple(before), tuple(self.rows), tuple(holes), tuple(kept),
             inner[-1] if condition is not None else None, False, truncate, self.name,
             recompute=self.recompute,
         )  # fmt: skip
         loop = LOOP.make(self.count, *initial, *self.sequences, *captured, body=body)
-        results = [trace(loop, node) for node in inner[len(after) : count]]
+        results = [trace(loop, same.get(node, node)) for node in inner[len(after) : count]]
         if condition is not None:
             results = [r[: steps_run(loop)] for r in results]
         updates = OrderedUpdates()

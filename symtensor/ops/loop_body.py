@@ -129,6 +129,27 @@ def capture(outputs: Sequence[Tensor], variables: Iterable[Tensor]) -> tuple[lis
     return replace(outputs, found), list(found), list(found.values())
 
 
+def keep_sizes(before: Sequence[Tensor], after: Sequence[Tensor], constants: Sequence[Tensor]) -> list[Tensor]:
+    """The next states, those of which the step itself computes a size as stated to have the sizes they had before.
+
+    A loop checks before its first step that states keep their sizes; these are checked in every step.
+    """
+    from .shaping_axes import sizes
+    from .shaping_broadcast import SPECIFY_SHAPE
+
+    made: list[Tensor] = []
+    for old, new in zip(before, after, strict=True):
+        symbols = [s.param for d in new.dims if isinstance(d, Scalar) for s in substitution_symbols(d)]
+        if old.ndim == new.ndim and any(token[0] == "value" and token[1] not in constants for token in symbols):
+            wanted = sizes(old)
+            known = tuple(size if isinstance(size, int) else None for size in wanted)
+            given = [size for size in wanted if not isinstance(size, int)]
+            label = f"state {old.name!r}" if old.name else "a state"
+            new = SPECIFY_SHAPE.make(new, *given, shape=known, state=label)
+        made.append(new)
+    return made
+
+
 def outer_size(body: Body, inputs: Sequence[Tensor]) -> Callable[[Dim], Dim]:
     """How sizes inside a body are said outside.
 
