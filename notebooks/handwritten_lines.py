@@ -42,8 +42,9 @@ WIDTHS = range(6, 12)  # columns of a digit's box, of 8 at first
 DIGITS = range(3, 8)  # in a line
 NOISE = 0.1  # deviation; ink is 1
 HIDDEN = 64  # in each direction
-UPDATES, BATCH = 1500, 32
-RATE = 4e-3  # at the beginning; it falls to zero in a straight line
+WINDOW = 7  # columns that each step sees, its own in the middle
+UPDATES, BATCH = 3000, 32
+RATE = 6e-3  # at the beginning; in the second half it falls to zero
 BLANK = 10
 HELD_LINES = 400
 
@@ -72,7 +73,7 @@ class Writer:
     def __init__(self, images: Array, labels: Array, seed: int, digits: range = DIGITS) -> None:
         self.images, self.labels, self.digits = images, labels, digits
         self.rng = np.random.default_rng(seed)
-        self.columns = max(digits) * (max(WIDTHS) + 3) + 4
+        self.columns = max(digits) * (max(WIDTHS) + 3) + 6
         self.stretch = {width: stretching(width) for width in WIDTHS}
 
     def lines(self, count: int) -> Lines:
@@ -125,7 +126,7 @@ class Reader(NamedTuple):
 
 def compile_reader(hidden: int = HIDDEN) -> Reader:
     rng = np.random.default_rng(SEED)
-    forward, backward = (LSTM(HEIGHT, hidden, rng, name=n, dtype="float32") for n in ("forward", "backward"))
+    forward, backward = (LSTM(WINDOW * HEIGHT, hidden, rng, name=n, dtype="float32") for n in ("forward", "backward"))
     both = Bidirectional(forward, backward)
     dense = Dense(2 * hidden, 11, rng, dtype="float32")
     parameters = [*both.parameters, *dense.parameters]
@@ -134,13 +135,15 @@ def compile_reader(hidden: int = HIDDEN) -> Reader:
     x, columns, rate = T.ftensor3("x"), T.lvector("columns"), T.fscalar("rate")
     labels, counts = T.lmatrix("labels"), T.lvector("counts")
     mask = T.arange(x.shape[0])[:, None] < columns
-    features, _ = both(x, mask)
+    wide = T.pad(x, ((WINDOW // 2, WINDOW // 2), (0, 0), (0, 0)))
+    windows = T.concatenate([wide[k : k + x.shape[0]] for k in range(WINDOW)], axis=2)
+    features, _ = both(windows, mask)
     logits = dense(features)
     loss = ctc_loss(dense(dropout(features, 0.2, streams)), labels, columns, counts, blank=BLANK).mean()
     slopes = total_norm_constraint(grad(loss, parameters), 5.0)
 
     at, wanted = T.lvector("at"), T.lvector("wanted")
-    outputs = logits[at, 0, wanted]
+    outputs = logits[at, 0, wanted] - logits[at, 0, BLANK]  # how sure it is of a digit, not of nothing
     return Reader(
         function([x, columns, labels, counts, rate], loss, updates=adam(slopes, parameters, rate), name="train"),
         function([x, columns], ctc_greedy_decode(logits, columns, blank=BLANK), name="read"),
@@ -188,7 +191,13 @@ class Result(NamedTuple):
     context: Context
 
 
-def main(updates: int = UPDATES, digits: range = DIGITS, hidden: int = HIDDEN, picture: str | None = None) -> Result:
+def main(
+    updates: int = UPDATES,
+    digits: range = DIGITS,
+    hidden: int = HIDDEN,
+    rate: float = RATE,
+    picture: str | None = None,
+) -> Result:
     writer, held_writer = load_writers(digits)
     print(f"data       {len(writer.labels)} images to learn from, {len(held_writer.labels)} held out")
 
@@ -199,9 +208,9 @@ def main(updates: int = UPDATES, digits: range = DIGITS, hidden: int = HIDDEN, p
     losses, seconds = [], 0.0
     for update in range(1, updates + 1):
         lines = writer.lines(BATCH)
-        rate = np.float32(RATE * min(1, 2 * (1 - (update - 1) / updates)))
+        now = np.float32(rate * min(1, 2 * (1 - (update - 1) / updates)))
         start = time.perf_counter()
-        losses.append(float(reader.train(*lines, rate)))
+        losses.append(float(reader.train(*lines, now)))
         seconds += time.perf_counter() - start
         if update == 1 or update % 10 == 0:
             show_progress(update, updates, f"loss {np.mean(losses[-50:]):.4f}")
