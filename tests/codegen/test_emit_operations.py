@@ -32,6 +32,7 @@ TYPES: dict[str, tuple[DType, ...]] = {
     **dict.fromkeys(("isnan", "isinf", "isfinite", "signbit"), FLOATS),
     **dict.fromkeys(("bit_and", "bit_or", "bit_xor", "bit_not"), BITS),
     **dict.fromkeys(("floordiv", "mod", "shl", "shr"), INTEGERS),
+    "mulhi": (dtypes.uint64,),
 }
 CASES = [(name, dtype) for name, kinds in TYPES.items() for dtype in kinds]
 

@@ -405,7 +405,7 @@ def endless(count: Dim = 1 << 60) -> tuple[list[Step], Buffer, Buffer]:
 
 
 INTERRUPTED = """
-import _thread, sys, threading, time
+import _thread, signal, sys, threading, time
 import numpy as np
 from symtensor_codegen.llvm.calling import Cell
 from symtensor_codegen.program import AllocateOutput, Copy, Loop, Output
@@ -420,6 +420,7 @@ made = program((), steps, (Output(out, 0 if {updates} else None),), [out] if {up
 cell = Cell(np.array(5.0))
 call = native(made, [cell] if {updates} else [])
 beats = []
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background process may have begun without
 def beat():
     for _ in range(5):
         time.sleep(0.02)
