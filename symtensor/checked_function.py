@@ -59,7 +59,7 @@ class _CheckedFunction(Function):
     def _native(self, nodes: Sequence[Tensor]) -> Callable[..., list[Array]]:
         """A native function that returns the values of these expressions as they are written."""
         done = self._compiled_to([Result(node) for node in nodes], ())
-        made: Callable[..., list[Array]] = make_callable(self._specification(done))
+        made: Callable[..., list[Array]] = make_callable(self._specification(done, listed=True))
         return made
 
     def _rewritten(self) -> tuple[Tensor, ...]:
@@ -156,7 +156,7 @@ class DebugFunction(_CheckedFunction):
         written = deepened(made.computed)
         self._compilation = self._compiled_to([Result(o) for o in written], made.passes)
         rewritten = self._rewritten()
-        self._fused = make_callable(self._specification(self._compilation))
+        self._fused = make_callable(self._specification(self._compilation, listed=True))
         self._graphs = [("as written", written, _operations(written), True)]
         if tuple(written) != rewritten:
             self._graphs.append(("after rewriting", list(rewritten), _operations(rewritten), False))

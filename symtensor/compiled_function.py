@@ -161,13 +161,14 @@ class Function:
         extra: tuple[Cell, ...] = (),
         waits: bool = False,
         first: "FirstCall | None" = None,
+        listed: bool = False,
     ) -> CallSpec:
         """What native calls of a program over the inputs and shared variables of this function need.
 
-        A program that ``waits`` for its first call has one more input; afterwards (``first`` is None) a cell, which
+        ``listed``: the program returns a list, whatever the function returns. A program that ``waits`` for its first call has one more input; afterwards (``first`` is None) a cell, which
         has the same place in the frame, holds its value.
         """
-        single = self.definition.kind == "single" and finish is None
+        single = self.definition.kind == "single" and finish is None and not listed
         held = (Cell(NOTHING),) if waits else ()
         program = done.plan.program
         outputs = []
