@@ -165,8 +165,8 @@ class Function:
     ) -> CallSpec:
         """What native calls of a program over the inputs and shared variables of this function need.
 
-        ``listed``: the program returns a list, whatever the function returns. A program that ``waits`` for its first call has one more input; afterwards (``first`` is None) a cell, which
-        has the same place in the frame, holds its value.
+        A program that ``waits`` for its first call has one more input; afterwards (``first`` is None) a cell, which has the same place in the frame,
+        holds its value. ``listed``: native code returns a list in any case.
         """
         single = self.definition.kind == "single" and finish is None and not listed
         held = (Cell(NOTHING),) if waits else ()
@@ -199,6 +199,10 @@ class Function:
             keep=(done.native,),
         )
         return spec
+
+    def waited(self, spec: CallSpec) -> bool:
+        """Whether a program has, or had, one more input for its first call."""
+        return len(spec.inputs) > len(self.inputs) or any(cell.get() is NOTHING for cell in spec.cells[:1])
 
     def _finished(self, values: list[Any]) -> Any:
         """The result of a call, of the outputs and what is to be printed."""

@@ -51,8 +51,10 @@ def _size_failure(name: str, message: SizeMessage, details: tuple[int, int, int,
 def _index_failure(function: "Function", spec: CallSpec, message: IndexMessage, frame: int) -> BaseException:
     """The reference computes the index again, from the arguments of the call, to find the wrong value."""
     inputs, cells = arrays_of(spec, frame)
-    known = {i.variable: array for i, array in zip(function.inputs, inputs, strict=True)}
-    known |= dict(zip(function.get_shared(), cells, strict=False))
+    given = (*inputs, *cells)  # a program that was compiled for a first call has one more behind the function's inputs
+    first = len(function.inputs) + function.waited(spec)
+    known = {i.variable: array for i, array in zip(function.inputs, given, strict=False)}
+    known |= dict(zip(function.get_shared(), given[first:], strict=False))
     for evaluation, steps, results in evaluations(Evaluation(known), function.maker.fgraph.outputs, message.index):
         index = evaluation.value(message.index)
         size = evaluation.size(message.tensor.dims[message.axis])
