@@ -46,7 +46,9 @@ def _compact(data: Any) -> str:
 
 
 def operation(tensor: Tensor) -> str:
-    """The operation of a tensor with its parameters: ``sum{axes=(0,)}``."""
+    """The operation of a tensor with its parameters: ``sum{axes=(0,)}``; of a loop with its name."""
+    if tensor.op.name in ("loop", "branch"):
+        return _named(tensor)
     if not tensor.params:
         return tensor.op.name
     return f"{tensor.op.name}{{{', '.join(f'{key}={value}' for key, value in tensor.params.items())}}}"
@@ -129,9 +131,19 @@ def _tree(
 ) -> list[str]:
     lines: list[str] = []
     numbers: dict[Tensor, int] = {}
+    bodies: list[Tensor] = []
+    stored: dict[Tensor, list[Tensor]] = {}
+    inside = False
     # A level's bars are those of its parent's level; each is made once, so deep trees do not cost a square.
     stack: list[tuple[Tensor, int, str, str]] = [(root, 0, "", "") for root in reversed(roots)]
-    while stack:
+    while stack or bodies:
+        if not stack:  # a body is printed after the graph around it
+            if not inside:
+                lines += ["", "Inner graphs:"]
+            inside = True
+            loop = bodies.pop(0)
+            stack = _inner(loop, stored.get(loop, ()), lines, numbers, identify)
+            continue
         node, level, lead, below = stack.pop()
         seen = node in numbers
         number = numbers.setdefault(node, len(numbers))
@@ -147,6 +159,10 @@ def _tree(
         lines.append(text)
         if seen or stops:
             continue
+        if node.op.name in ("loop", "branch"):
+            bodies.append(node)
+        elif node.op.name == "trace":
+            stored.setdefault(node.inputs[0], []).append(node.params["node"])
         children = []
         for k, i in enumerate(node.inputs):
             last = k == len(node.inputs) - 1
@@ -158,6 +174,46 @@ def _tree(
                 children.append((i, level + 1, f"({level + 1}) ", ""))
         stack.extend(reversed(children))
     return lines
+
+
+def _named(tensor: Tensor) -> str:
+    """A loop or branch with the name of its body."""
+    bodies = tensor.params.get("bodies") or (tensor.params["body"],)
+    name = bodies[0].name
+    return f"{tensor.op.name}{{{name}}}" if name else tensor.op.name
+
+
+def _inner(
+    node: Tensor,
+    stored: Sequence[Tensor],
+    lines: list[str],
+    numbers: dict[Tensor, int],
+    identify: Callable[[int], str],
+) -> list[tuple[Tensor, int, str, str]]:
+    """Begin a section about the body of a loop, or both of a branch; what is to be printed in it, last first."""
+    lines += ["", f"{_named(node)}{identify(numbers[node])}"]
+    wanted: list[tuple[Tensor, int, str, str]] = []
+    for what, value in _results(node, stored):
+        lead = f" {what}: "
+        wanted.append((value, 1, lead, " " * len(lead)))
+    for body in node.params.get("bodies") or (node.params["body"],):
+        given = [
+            f"{label(v)}{identify(numbers.setdefault(v, len(numbers)))}" for v in body.variables if v is not body.index
+        ]
+        if given:
+            lines.append(f" given: {', '.join(given)}")
+    return wanted[::-1]
+
+
+def _results(node: Tensor, stored: Sequence[Tensor]) -> list[tuple[str, Tensor]]:
+    """What the bodies of a loop or branch compute, and what it is."""
+    if node.op.name == "branch":
+        sides = zip(("then", "else"), node.params["bodies"], strict=True)
+        return [(side, value) for side, body in sides for value in body.nexts]
+    body = node.params["body"]
+    found = [(f"next {label(v)}", after) for v, after in zip(body.carries, body.nexts, strict=True)]
+    found += [("until", body.until)] if body.until is not None else []
+    return found + [("stored", value) for value in stored]
 
 
 # Formulas ------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from symtensor.opdef import CONSTANT
 from symtensor.ops.branch_records import BRANCH, IFELSE, TAKEN
 from symtensor.ops.loop_body import Body, index_variable, make_body
 from symtensor.pullback import is_zero
+from symtensor_codegen import dtypes
 
 Rewriting = Callable[[Sequence[Tensor]], list[Tensor]]
 
@@ -119,6 +120,9 @@ def _gathered(outputs: Sequence[Tensor], level: Sequence[Tensor], rewriting: Rew
             only = sides.pop()
             if only:
                 side[node] = only
+    for node in order:  # what is taken out of a loop goes with the loop
+        if node.inputs and node.inputs[0].element is dtypes.results and side.get(node.inputs[0]) != side.get(node):
+            side.pop(node, None)
     bodies: list[list[Tensor]] = []
     operands: dict[Tensor, Tensor] = {}
     for which in (1, 2):
