@@ -3,6 +3,7 @@
 - Products of rows of sequences with what is constant become one product in front of the loop (``ahead``).
 - A state that only adds up a product, or a sum of what is stored anyway, becomes one product or sum behind the loop
   (``sums``): so the gradient of a weight is one large product instead of one for each step.
+- A matrix with short rows that multiplies a vector in every step is transposed once (``turned``).
 - What no later step needs is computed behind the loop where that takes a product out of it, or costs no memory
   (``behind``); a loop without states disappears.
 """
@@ -13,9 +14,11 @@ from math import prod
 from symtensor.graph import Tensor, ancestors, constant, replace, variable
 from symtensor.opdef import CONSTANT, OPS
 from symtensor.ops.loop_body import Body
+from symtensor.types import TensorType
 from symtensor.vectorize import VectorizeError, vectorize
 
 PRODUCTS = frozenset(("dot", "batched_dot"))
+SHORT = 32  # elements of a row; longer ones are summed along the row as fast as side by side
 SMALL = 256  # elements of all states: such loops stay as they are, with their states in registers
 
 AllSteps = Callable[[Tensor], Tensor]  # the values of an inner expression over all steps, outside
@@ -55,6 +58,33 @@ def ahead(body: Body, outputs: list[Tensor], outer: dict[Tensor, Tensor], rows: 
                 outer[row] = made
                 inside.update(ancestors([node]))
     return replace(outputs, found) if found else outputs
+
+
+def turned(body: Body, outputs: Sequence[Tensor]) -> tuple[list[Tensor], dict[Tensor, Tensor]]:
+    """The outputs with products ``matrix @ vector`` of constants with short rows as ``vector @ transposed``.
+
+    Then many elements of the product are computed side by side from neighbouring elements of memory. Also returns,
+    for each matrix, the variable that its transpose has become.
+    """
+    varying = depends_on(outputs, [body.index, *body.carries, *body.sequences])
+    matrices: dict[Tensor, Tensor] = {}
+    found: dict[Tensor, Tensor] = {}
+    for node in ancestors(outputs):
+        if node.op.name != "dot" or node.inputs[0] not in body.constants or node.inputs[1] not in varying:
+            continue
+        matrix, vector = node.inputs
+        if matrix.ndim != 2 or vector.ndim != 1:
+            continue
+        rows, columns = matrix.type.shape
+        if columns is not None and columns <= SHORT and (rows is None or rows >= columns):
+            if matrix not in matrices:
+                matrices[matrix] = variable(TensorType(matrix.element, (columns, rows)), matrix.name)
+            found[node] = OPS["dot"](vector, matrices[matrix])
+    # A product may be computed from another one: innermost first, each with those before it in place.
+    done: dict[Tensor, Tensor] = {}
+    for node, made in found.items():
+        (done[node],) = replace([made], done) if done else [made]
+    return (replace(outputs, done) if done else list(outputs)), matrices
 
 
 def over_steps(

@@ -5,11 +5,12 @@ it has to store.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace as replace_fields
 
 from symtensor.graph import Constant, Tensor, ancestors, inherit, no_recording, rebuild, replace, variable
 from symtensor.opdef import CONSTANT, OPS, dim_of
 from symtensor.ops.indexing_records import SUBTENSOR
-from symtensor.ops.loop_body import Body, make_body
+from symtensor.ops.loop_body import Body, make_body, outer_size
 from symtensor.ops.loop_records import (
     FINAL,
     HISTORY,
@@ -21,10 +22,10 @@ from symtensor.ops.loop_records import (
     steps_run,
     trace,
 )
-from symtensor_codegen.errors import InternalError
+from symtensor_codegen.errors import InternalError, ShapeError
 
 from .merging import merge_loops, unroll_short
-from .outside import Sum, ahead, behind, is_small, over_steps, sums
+from .outside import Sum, ahead, behind, is_small, over_steps, sums, turned
 
 Rewriting = Callable[[Sequence[Tensor]], list[Tensor]]
 
@@ -140,6 +141,7 @@ class _Settling:
     def move_out(self) -> None:
         """Compute outside what need not be computed step by step."""
         everything = range(len(self.body.carries))
+        self._turn(everything)
         self._change(ahead(self.body, self._outputs(everything, self.shown), self.outer, self._rows), everything)
         if self.body.until is None:
             kept = {i.params["carry"] for i in self.items if i.op is HISTORY}
@@ -155,9 +157,32 @@ class _Settling:
         shown = [*self.shown, *self.stored]
         self.behind = behind(self.body, list(dict.fromkeys(shown)), recurrent)
         for node, edge in list(self.behind.items()):
-            if over_steps(node, self.body, self.outer, self._any_rows, edge) is None:
+            if not self._keep_sizes(edge) or over_steps(node, self.body, self.outer, self._any_rows, edge) is None:
                 del self.behind[node]
         self.stored += [n for edge in self.behind.values() for n in edge]
+
+    def _turn(self, everything: Sequence[int]) -> None:
+        """Transpose matrices with short rows outside."""
+        outputs, matrices = turned(self.body, self._outputs(everything, self.shown))
+        if matrices:
+            for matrix, made in matrices.items():
+                self.outer[made] = OPS["dimshuffle"].make(self.outer[matrix], order=(1, 0))
+            self.body = replace_fields(self.body, constants=(*self.body.constants, *matrices.values()))
+            self._change(outputs, everything)
+
+    def _keep_sizes(self, nodes: Sequence[Tensor]) -> bool:
+        """Whether the sizes of values inside are known outside, so that they can be kept over all steps."""
+        body = self.body
+        outside = outer_size(
+            body, [self.count, *[self.outer[v] for v in (*body.carries, *body.sequences, *body.constants)]]
+        )
+        try:
+            for node in nodes:
+                for size in node.dims:
+                    outside(size)
+        except ShapeError:
+            return False
+        return True
 
     def _rows(self, node: Tensor) -> Tensor:
         """A sequence or the index over all steps."""

@@ -9,6 +9,8 @@ import pytest
 import symtensor.tensor as T
 from symtensor import function, grad, scan
 
+from .both import both
+
 STEPS = (100, 60_000, 100_000, 1_000_000_000)  # from 65,537 on, in pieces that Ctrl-C can come between
 
 
@@ -56,3 +58,23 @@ def test_code_does_not_grow_with_the_steps(shape: tuple[int | None, ...], with_g
         sizes.append(tuple(len(f.source(language).splitlines()) for language in ("program", "llvm")))
     assert sizes[0] == sizes[1]
     assert sizes[2] == sizes[3]
+
+
+def test_matrices_with_short_rows_are_transposed_before_the_loop() -> None:
+    rng = np.random.default_rng(1)
+    a, b, c = (T.tensor("float64", shape=shape) for shape in ((90, 7), (40, 9), (9, 7)))
+    q, steps = T.tensor("float64", shape=(7,)), T.lscalar("steps")
+
+    def step(q: Any) -> Any:
+        inner = T.dot(b, T.tanh(T.dot(c, q)))  # one product of another
+        return 0.5 * q + T.dot(T.nnet.sigmoid(T.dot(a, q)), a) / 90 + inner.sum() / 100
+
+    path, _ = scan(step, outputs_info=q, n_steps=steps)
+    cost = (path**2).sum()
+    values = [rng.normal(size=shape) for shape in ((90, 7), (40, 9), (9, 7), (7,))]
+    both([a, b, c, q, steps], [path[-1], *grad(cost, [a, b, c, q])], *values, 6)
+    program = function([a, b, c, q, steps], path[-1]).source("program")
+    before, _, loop = program.partition("\n  for ")
+    assert before.count("launch") >= 3
+    for matrix in ("7, 90", "9, 40", "7, 9"):
+        assert f"float64[{matrix}] is " in loop
