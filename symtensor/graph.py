@@ -203,6 +203,8 @@ def constant(value: Any, dtype: object = None, name: str | None = None) -> Const
             return found  # type: ignore[return-value]
     node: Constant = _new(Constant, CONSTANT, (), {}, element, data.shape)
     node.data, node.name = data, name
+    if key is not None:
+        node._site = None  # it stands for the same number on every line of the program
     return node if key is None else _TABLE.add(key, node)  # type: ignore[return-value]
 
 

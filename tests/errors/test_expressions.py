@@ -55,7 +55,7 @@ def not_an_array() -> None:
 @bad(
     DTypeError,
     "bitwise_and does not take float64: x: TensorType(float64, vector) (HERE); constant: "
-    "TensorType(float64, scalar) (HERE)",
+    "TensorType(float64, scalar)",
 )
 def bits_of_floats() -> object:
     x = T.dvector("x")
@@ -342,7 +342,7 @@ def set_subtensor_of_a_variable() -> object:
 
 @bad(
     ShapeError,
-    "set_subtensor: the part has shape (2,), the value does not fit: constant: TensorType(float64, (4)) (HERE)",
+    "set_subtensor: the part has shape (2,), the value does not fit: constant: TensorType(float64, (4))",
 )
 def set_subtensor_shape() -> object:
     x = TensorType("float64", (5,))("x")
@@ -369,7 +369,7 @@ def cast_complex() -> object:
 @bad(
     DTypeError,
     "lt does not take complex128: z: TensorType(complex128, vector) (HERE); constant: "
-    "TensorType(complex128, scalar) (HERE)",
+    "TensorType(complex128, scalar)",
 )
 def order_of_complex() -> object:
     return T.zvector("z") < 1
@@ -378,7 +378,7 @@ def order_of_complex() -> object:
 @bad(
     ShapeError,
     "switch: sizes do not agree on axis -1: c: TensorType(bool, (2)) (HERE); x: TensorType(float64, (3)) "
-    "(HERE); constant: TensorType(float64, scalar) (HERE)",
+    "(HERE); constant: TensorType(float64, scalar)",
 )
 def switch_ranks() -> object:
     return T.switch(TensorType("bool", (2,))("c"), TensorType("float64", (3,))("x"), 0.0)
@@ -480,7 +480,7 @@ def gradient_option() -> object:
 @bad(
     TypeError,
     "grad: known_grads: for mul: TensorType(float64, vector) (HERE) there must be 1 dimensions, got "
-    "constant: TensorType(float64, (2, 2)) (HERE)",
+    "constant: TensorType(float64, (2, 2))",
 )
 def gradient_known_type() -> object:
     x = T.dvector("x")

@@ -188,7 +188,7 @@ def updates_no_pairs() -> object:
 @bad(
     UpdateError,
     "givens: replacement of x: TensorType(float64, vector) (HERE): the new value must have the type "
-    "TensorType(float64, vector), got TensorType(float64, (2, 2)) (HERE); give it the rank of the variable "
+    "TensorType(float64, vector), got TensorType(float64, (2, 2)); give it the rank of the variable "
     "(dimshuffle, reshape or sum)",
 )
 def givens_type() -> object:

@@ -162,7 +162,7 @@ def no_steps_given() -> object:
     return scan(lambda v: v * 2, outputs_info=T.dvector())
 
 
-@bad(ScanError, "fori_loop: the bounds must be integer scalars, got constant: TensorType(float64, scalar) (HERE)")
+@bad(ScanError, "fori_loop: the bounds must be integer scalars, got constant: TensorType(float64, scalar)")
 def bound_that_is_no_integer() -> object:
     return symtensor.fori_loop(0, 2.5, lambda i, v: v * 2, T.dvector())
 
