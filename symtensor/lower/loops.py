@@ -113,7 +113,8 @@ class _Lowering:
 
         body, outer = self.body, self.outer
         results = [Result(node, k) for k, node in enumerate(body.nexts)]
-        results += [Result(node) for node in body.traced]
+        traced = [n for n in body.traced if (TRACE, n) in self.items]  # a later pass may have dropped some
+        results += [Result(node) for node in traced]
         results += [Result(body.until)] if body.until is not None else []
         inner = Planner(
             body.name or "step", (*body.sequences, *body.constants), body.carries, results,
@@ -131,7 +132,7 @@ class _Lowering:
         for k in range(len(body.carries)):
             self._carry(k, leaf[body.carries[k]], outputs[k].buffer, outputs[k].in_place)
         shown = outputs[len(body.nexts) :]
-        for node, output in zip(body.traced, shown, strict=False):
+        for node, output in zip(traced, shown, strict=False):
             target = outer.units.buffer(self.items[TRACE, node])
             self.rows.append(Row(storage(output.buffer), target, self._position()))
         until = storage(shown[-1].buffer) if body.until is not None else None

@@ -296,7 +296,7 @@ class _Lowering:
                 if rows is not None:
                     late = row if body.backwards else row + 1
                     made.append(Store(units.buffer(rows), (late, *index), value))
-        for node in body.traced:
+        for node in [n for n in body.traced if (TRACE, n) in self.items]:  # a later pass may have dropped some
             target = units.buffer(self.items[TRACE, node])
             for index, value in zip(self._places(node), self.elements[node], strict=True):
                 made.append(Store(target, (row, *index), value))

@@ -83,7 +83,8 @@ def test_printed_bodies() -> None:
     before, _, inner = text.partition("Inner graphs:\n")
     assert "loop{walk}" in before
     lines = inner.splitlines()
-    assert lines[0].startswith("loop{walk} [id ")
+    assert lines[1].startswith("loop{walk} [id ")
+    assert lines[2].startswith(" given: ")
     assert any("tanh" in line for line in lines)
     assert any("until" in line for line in lines)
     nested = debugprint(_branch(), file="str")

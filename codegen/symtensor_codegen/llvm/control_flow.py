@@ -225,13 +225,14 @@ def _allocates(steps: Sequence[Step]) -> bool:
 
 
 def aliases(steps: Sequence[Step], buffers: set[Buffer]) -> set[Buffer]:
-    """All buffers that rows and swaps may give the memory of some of ``buffers``."""
+    """All buffers that rows and swaps may give the memory of some of ``buffers``, or of which these may be rows."""
     found = {storage(b) for b in buffers}
     loops = [step for step in walk(tuple(steps)) if isinstance(step, Loop)]
     rows = [step for step in walk(tuple(steps)) if isinstance(step, Row)]
     rows += [row for loop in loops for row in loop.rows]
     while True:
         more = {storage(r.buffer) for r in rows if storage(r.source) in found}
+        more |= {storage(r.source) for r in rows if storage(r.buffer) in found}
         groups = [{storage(b) for b in group} for loop in loops for group in loop.swaps]
         more.update(*(group for group in groups if group & found))
         if more <= found:
