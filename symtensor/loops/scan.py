@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from inspect import signature
-from typing import Any
+from typing import Any, TypeGuard
 
 from symtensor.graph import Tensor, as_tensor, constant, leaves, replace, variable
 from symtensor.opdef import OPS, describe, dim_of
@@ -47,7 +47,8 @@ def scan(
         outputs_info: for each output None (it is not fed back), its initial state, or a dictionary ``{"initial":
             state, "taps": [...]}``; with taps other than ``[-1]`` the initial state has a first axis with as many
             rows as the earliest tap goes back.
-        non_sequences: further arguments of the step.
+        non_sequences: further arguments of the step. What they draw at random is drawn once; draws that a step makes,
+            or uses without getting them as arguments, are made anew in every step.
         n_steps: the number of steps (an int or an integer scalar).
         truncate_gradient: gradients go back this many steps from the last (-1: through all).
         go_backwards: go through the sequences from their ends. The outputs are in the order of the steps.
@@ -92,7 +93,8 @@ def run_scan(
     for item in infos:
         made.add_state(item)
     made.count_steps(n_steps)
-    arguments = [*made.arguments, *[as_tensor(x) for x in listed(non_sequences)]]
+    given = [made.fix(as_tensor(x)) for x in listed(non_sequences)]
+    arguments = [*made.arguments, *given]
     _check_arguments(fn, arguments, name)
     value = fn(*arguments)
     if value is None:
@@ -106,7 +108,7 @@ def run_scan(
             f"{len(returned.outputs)}"
         )
     if strict:
-        _refuse_implicit(returned, [as_tensor(x) for x in listed(non_sequences)], name)
+        _refuse_implicit(returned, given, name)
     outputs, updates = made.build(returned, truncate_gradient)
     if not outputs:
         return None if not return_list else [], updates
@@ -137,6 +139,11 @@ def _refuse_implicit(returned: Returned, given: Sequence[Tensor], name: str | No
                 f"scan{_space(name)}: the step uses the shared variable {describe(leaf)}, which is not in "
                 "non_sequences; strict=True forbids that"
             )
+
+
+def _is_drawn_from(leaf: Tensor) -> TypeGuard[SharedVariable]:
+    """Whether a leaf moves on by itself, as the states of random streams do."""
+    return isinstance(leaf, SharedVariable) and leaf.default_update is not None
 
 
 class _State:
@@ -190,6 +197,7 @@ class _Scan:
         self.rows: list[Tensor] = []
         self.states: list[_State | None] = []
         self.arguments: list[Tensor] = []
+        self.fixed: dict[Tensor, Tensor] = {}  # what stands in for non-sequences inside
         self.count: Tensor = constant(0, "int64")
 
     def add_sequence(self, item: Any) -> None:
@@ -233,6 +241,14 @@ class _Scan:
         state = _State(initial, taps, initial.name or "")
         self.states.append(state)
         self.arguments += [state.at(tap, self.index) for tap in taps]
+
+    def fix(self, given: Tensor) -> Tensor:
+        """What the step gets for a non-sequence. What is drawn at random outside is drawn once, not in every step."""
+        if not given.inputs or not any(_is_drawn_from(leaf) for leaf in leaves([given])):
+            return given
+        stand_in = variable(TensorType(given.element, given.type.shape), given.name)
+        self.fixed[stand_in] = given
+        return stand_in
 
     def count_steps(self, n_steps: Any) -> None:
         """The number of steps: as asked for, or the length of the shortest sequence."""
@@ -282,6 +298,7 @@ class _Scan:
         inner += list(shared.values())
         inner += [condition] if condition is not None else []
         inner = replace(inner, changed) if changed else inner
+        inner = replace(inner, self.fixed) if self.fixed else inner
         initial += list(shared)
         inner = stabilise(inner, [self.index, *before, *self.rows])
         inner, captured, holes = capture(inner, [self.index, *before, *self.rows])
@@ -309,10 +326,7 @@ class _Scan:
         found: dict[SharedVariable, Tensor] = dict(returned.updates)
         pending = [*inner, *found.values(), *([returned.condition] if returned.condition is not None else [])]
         while pending:
-            drawn = [
-                s for s in leaves(pending)
-                if isinstance(s, SharedVariable) and s.default_update is not None and s not in found
-            ]  # fmt: skip
+            drawn = [s for s in leaves(pending) if _is_drawn_from(s) and s not in found]
             pending = []
             for s in drawn:
                 assert s.default_update is not None

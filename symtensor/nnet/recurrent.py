@@ -50,11 +50,11 @@ def simple_rnn(
     """
     inputs, hidden = _inputs("simple_rnn", x, w, u, b, 1)
 
-    def step(given: Tensor, h: Tensor) -> list[Tensor]:
+    def step(given: Tensor, h: Tensor, hidden: Tensor) -> list[Tensor]:
         return [activation(given + T.dot(h, hidden))]
 
     (outputs,), (last,) = _run(
-        "simple_rnn", step, inputs, [_initial(inputs, hidden, h0)], mask, go_backwards, truncate_gradient
+        "simple_rnn", step, inputs, [_initial(inputs, hidden, h0)], [hidden], mask, go_backwards, truncate_gradient
     )
     return outputs, last
 
@@ -101,21 +101,23 @@ def lstm(
         Learning precise timing with LSTM recurrent networks; Graves, 2013: Generating sequences.)
     """
     inputs, hidden = _inputs("lstm", x, w, u, b, 4)
-    peeps = None if peepholes is None else _of_rank("lstm: peepholes", peepholes, 2)
+    peeps = [] if peepholes is None else [_of_rank("lstm: peepholes", peepholes, 2)]
 
-    def step(given: Tensor, h: Tensor, c: Tensor) -> list[Tensor]:
+    def step(given: Tensor, h: Tensor, c: Tensor, hidden: Tensor, *peepholes: Tensor) -> list[Tensor]:
         in_, forget, new, out = _cut(given + T.dot(h, hidden), hidden, 4)
-        if peeps is not None:
+        for peeps in peepholes:
             in_, forget = in_ + peeps[0] * c, forget + peeps[1] * c
         if forget_bias:
             forget = forget + float(forget_bias)  # NumPy's numbers have types of their own
         after = T.nnet.sigmoid(forget) * c + T.nnet.sigmoid(in_) * activation(new)
-        if peeps is not None:
+        for peeps in peepholes:
             out = out + peeps[2] * after
         return [T.nnet.sigmoid(out) * activation(after), after]
 
     start = [_initial(inputs, hidden, h0), _initial(inputs, hidden, c0)]
-    (outputs, _), (h, c) = _run("lstm", step, inputs, start, mask, go_backwards, truncate_gradient)
+    (outputs, _), (h, c) = _run(
+        "lstm", step, inputs, start, [hidden, *peeps], mask, go_backwards, truncate_gradient
+    )
     return outputs, (h, c)
 
 
@@ -159,18 +161,16 @@ def gru(
         (Cho et al., 2014: Learning phrase representations using RNN encoder-decoder.)
     """
     inputs, hidden = _inputs("gru", x, w, u, b, 3)
-    extra = None if hidden_bias is None else as_tensor(hidden_bias)
-    size = hidden.shape[0]
+    extra = [] if hidden_bias is None else [as_tensor(hidden_bias)]
 
-    def step(given: Tensor, h: Tensor) -> list[Tensor]:
+    def step(given: Tensor, h: Tensor, hidden: Tensor, *extra: Tensor) -> list[Tensor]:
+        size = hidden.shape[0]
         if reset_after:
-            product = T.dot(h, hidden)
-            reset, update, new = _cut(product if extra is None else product + extra, hidden, 3)
+            reset, update, new = _cut(sum(extra, T.dot(h, hidden)), hidden, 3)
             r, z, n = _cut(given, hidden, 3)
             candidate = activation(n + T.nnet.sigmoid(r + reset) * new)
         else:
-            whole = given if extra is None else given + extra
-            r, z, n = _cut(whole, hidden, 3)
+            r, z, n = _cut(sum(extra, given), hidden, 3)
             product = T.dot(h, hidden[:, : 2 * size])
             reset, update = product[:, :size], product[:, size:]
             candidate = activation(n + T.dot(T.nnet.sigmoid(r + reset) * h, hidden[:, 2 * size :]))
@@ -178,7 +178,7 @@ def gru(
         return [candidate + keep * (h - candidate)]
 
     (outputs,), (last,) = _run(
-        "gru", step, inputs, [_initial(inputs, hidden, h0)], mask, go_backwards, truncate_gradient
+        "gru", step, inputs, [_initial(inputs, hidden, h0)], [hidden, *extra], mask, go_backwards, truncate_gradient
     )
     return outputs, last
 
@@ -248,21 +248,23 @@ def _run(
     step: Step,
     inputs: Tensor,
     initial: Sequence[Tensor],
+    fixed: Sequence[Tensor],
     mask: TensorLike | None,
     go_backwards: bool,
     truncate_gradient: int,
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """The states after every step in the order of the rows, and the last ones."""
+    """The states after every step in the order of the rows, and the last ones; ``fixed`` is the same in all steps."""
 
-    def masked(given: Tensor, present: Tensor, *before: Tensor) -> list[Tensor]:
+    def masked(given: Tensor, present: Tensor, *others: Tensor) -> list[Tensor]:
         goes_on = present.dimshuffle(0, "x")
-        return [T.switch(goes_on, new, old) for new, old in zip(step(given, *before), before, strict=True)]
+        # As many states as there are new ones; what is fixed comes behind them.
+        return [T.switch(goes_on, new, old) for new, old in zip(step(given, *others), others, strict=False)]
 
     sequences = [inputs]
     if mask is not None:
         sequences.append(T.neq(_of_rank(f"{name}: mask (steps, sequences)", mask, 2), 0))
     states, _ = scan(
-        step if mask is None else masked, sequences, list(initial), truncate_gradient=truncate_gradient,
+        step if mask is None else masked, sequences, list(initial), list(fixed), truncate_gradient=truncate_gradient,
         go_backwards=go_backwards, name=name, return_list=True,
     )  # fmt: skip
     return [s[::-1] if go_backwards else s for s in states], [s[-1] for s in states]

@@ -193,6 +193,31 @@ def test_39_draws_advance_with_each_step_and_with_each_call() -> None:
     np.testing.assert_array_equal(frozen(np.zeros(4)), frozen(np.zeros(4)))
 
 
+def test_39_what_non_sequences_draw_is_drawn_once() -> None:
+    """A step that gets a random variable as an argument sees one value; outside it is that value, too."""
+    rng = RandomStreams(3)
+    v = rng.uniform((2,))
+    out, updates = scan(lambda s, v: s + v, outputs_info=T.zeros(2), non_sequences=2 * v, n_steps=4)
+    assert not updates
+    totals = function([], [out, v])
+    for _ in range(2):
+        got, drawn = totals()
+        np.testing.assert_allclose(got, np.arange(1, 5)[:, None] * 2 * drawn)
+    gradient, drawn = function([], [T.grad(out[-1].sum(), v), v])()
+    np.testing.assert_array_equal(gradient, [8, 8])
+    # A scan in a step that draws: one value for all of its own steps, another in each step outside.
+    x = T.dvector("x")
+
+    def step(v: symtensor.Variable) -> symtensor.Variable:
+        sums, _ = scan(lambda s, r: s + r, outputs_info=T.constant(0.0), non_sequences=rng.uniform(()), n_steps=3)
+        return sums + 0 * v
+
+    nested, updates = scan(step, x)
+    rows = function([x], nested, updates=updates)(np.zeros(5))
+    np.testing.assert_allclose(rows, rows[:, :1] * [1, 2, 3])
+    assert len(set(rows[:, 0])) == 5
+
+
 def test_39_truncated_gradient() -> None:
     w = T.dscalar("w")
     out, _ = scan(lambda s, w: s * w, outputs_info=T.constant(1.0), non_sequences=w, n_steps=4, truncate_gradient=2)

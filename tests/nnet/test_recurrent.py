@@ -11,6 +11,7 @@ import symtensor
 import symtensor.tensor as T
 from symtensor import function, nnet
 from symtensor.gradient import verify_grad
+from symtensor.tensor.shared_randomstreams import RandomStreams
 from symtensor_codegen.errors import ShapeError
 
 STEPS, BATCH, INPUTS, HIDDEN = 6, 3, 4, 5
@@ -222,3 +223,17 @@ def test_no_steps() -> None:
     assert found[0].shape == (0, BATCH, HIDDEN)
     assert np.array_equal(found[1], H0)
     assert np.array_equal(found[2], C0)
+
+
+@pytest.mark.parametrize("cell", ["simple_rnn", "lstm", "gru"])
+def test_weights_dropped_at_random_are_the_same_in_all_steps(cell: str) -> None:
+    """Dropout of the recurrent weights (Wan et al., 2013) draws one mask for a call."""
+    gates = {"simple_rnn": 1, "lstm": 4, "gru": 3}[cell]
+    rng = np.random.default_rng(0)
+    w, u = rng.normal(size=(2, gates * 3)), rng.normal(size=(3, gates * 3))
+    x = rng.normal(size=(6, 2, 2))
+    dropped = nnet.dropout(T.constant(u), 0.5, RandomStreams(7))
+    layer = getattr(nnet, cell)
+    got, used = function([], [layer(x, w, dropped)[0], dropped])()
+    assert (used == 0).any()
+    np.testing.assert_allclose(got, function([], layer(x, w, used)[0])(), rtol=1e-12)
