@@ -21,7 +21,7 @@ import numpy as np
 from progress import picture_file, show_progress
 
 import symtensor.tensor as T
-from symtensor import function, grad, scan, shared
+from symtensor import Variable, function, grad, scan, shared
 from symtensor.nnet import LSTM, Dense, initial
 from symtensor.nnet.updates import adam, total_norm_constraint
 from symtensor.tensor.shared_randomstreams import RandomStreams
@@ -94,7 +94,7 @@ def compile_model(hidden: int = HIDDEN) -> Model:
     count, texts, warmth = T.lscalar("count"), T.lscalar("texts"), T.fscalar("warmth")
     streams = RandomStreams(SEED)
 
-    def step(last: T.Tensor, h: T.Tensor, c: T.Tensor) -> list[T.Tensor]:
+    def step(last: Variable, h: Variable, c: Variable) -> list[Variable]:
         _, (h, c) = lstm(embedding[last][None], h0=h, c0=c)
         chances = T.nnet.softmax(dense(h) / warmth)
         return [streams.choice(a=classes, p=chances, size=(texts,)), h, c]

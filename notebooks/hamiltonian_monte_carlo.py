@@ -20,7 +20,7 @@ from scipy import integrate, optimize
 from sklearn.datasets import load_breast_cancer
 
 import symtensor.tensor as T
-from symtensor import function, grad, scan
+from symtensor import Variable, function, grad, scan
 from symtensor.gradient import hessian
 from symtensor.tensor.shared_randomstreams import RandomStreams
 
@@ -60,7 +60,7 @@ def load_data() -> Data:
     return Data(x[held:], y[held:], x[:held], y[:held])
 
 
-def potential(q: T.Tensor, x: T.Tensor, y: T.Tensor) -> T.Tensor:
+def potential(q: Variable, x: Variable, y: Variable) -> Variable:
     """Minus the logarithm of the posterior density (without its constant) of each row of weights ``q``."""
     logits = T.dot(q, x.T)
     likelihood = (y * T.nnet.softplus(-logits) + (1 - y) * T.nnet.softplus(logits)).sum(axis=1)
@@ -86,17 +86,17 @@ def compile_sampler() -> Callable:
     x, y = T.dmatrix("x"), T.dvector("y")
     streams = RandomStreams(SEED)
 
-    def energy(q: T.Tensor) -> T.Tensor:
+    def energy(q: Variable) -> Variable:
         return potential(T.dot(q, scale.T), x, y)
 
-    def force(q: T.Tensor) -> T.Tensor:
+    def force(q: Variable) -> Variable:
         return -grad(energy(q).sum(), q)
 
-    def leap(q: T.Tensor, p: T.Tensor) -> list[T.Tensor]:
+    def leap(q: Variable, p: Variable) -> list[Variable]:
         q = q + size * p
         return [q, p + size * force(q)]
 
-    def transition(q: T.Tensor) -> list[T.Tensor]:
+    def transition(q: Variable) -> list[Variable]:
         p = streams.normal(q.shape)
         (path_q, path_p), _ = scan(leap, outputs_info=[q, p + size / 2 * force(q)], n_steps=leaps, name="leapfrog")
         new_q = path_q[-1]

@@ -21,7 +21,7 @@ from progress import picture_file, show_progress
 from scipy.integrate import solve_ivp
 
 import symtensor.tensor as T
-from symtensor import function, grad, scan
+from symtensor import Variable, function, grad, scan
 from symtensor.gradient import hessian
 
 PELTS = """
@@ -64,13 +64,13 @@ class Result(NamedTuple):
     """The difference of the gradient from central differences through `solve_ivp`, relative."""
 
 
-def growth(state: T.Tensor, rates: T.Tensor) -> T.Tensor:
+def growth(state: Variable, rates: Variable) -> Variable:
     """The right-hand side of the equation, for the logarithms of both numbers: (a - b l, c h - d)."""
     hares, lynx = T.exp(state[0]), T.exp(state[1])
     return T.stack([rates[0] - rates[1] * lynx, rates[2] * hares - rates[3]])
 
 
-def runge_kutta(state: T.Tensor, rates: T.Tensor, step: float) -> T.Tensor:
+def runge_kutta(state: Variable, rates: Variable, step: float) -> Variable:
     """One step of the classical method of fourth order."""
     k1 = growth(state, rates)
     k2 = growth(state + step / 2 * k1, rates)
@@ -88,7 +88,7 @@ def compile_model(steps_per_year: int = STEPS_PER_YEAR) -> tuple[Callable, Calla
     p = T.TensorType("float64", (6,))("p")  # of known size: small states are then kept in registers
     data, years = T.dmatrix("data"), T.lscalar("years")
 
-    def trajectory(years: T.Tensor) -> T.Tensor:
+    def trajectory(years: Variable) -> Variable:
         rates, first = T.exp(p[:4]), p[4:]
         states, _ = scan(
             runge_kutta,

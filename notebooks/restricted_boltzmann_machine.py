@@ -20,7 +20,7 @@ from progress import picture_file, show_progress
 from sklearn.datasets import load_digits
 
 import symtensor.tensor as T
-from symtensor import function, grad, scan, shared
+from symtensor import Variable, function, grad, scan, shared
 from symtensor.tensor.shared_randomstreams import RandomStreams
 
 SEED = 42
@@ -81,18 +81,18 @@ def compile_machine(means: Array) -> Machine:
     streams = RandomStreams(SEED)
     x, rate, steps = T.fmatrix("x"), T.fscalar("rate"), T.lscalar("steps")
 
-    def free_energy(v: T.Tensor) -> T.Tensor:
+    def free_energy(v: Variable) -> Variable:
         """Minus the logarithm of a state's probability (and a constant), the hidden units summed out."""
         return -T.dot(v, b) - T.nnet.softplus(T.dot(v, w) + c).sum(axis=1)
 
-    def draw(chances: T.Tensor) -> T.Tensor:
+    def draw(chances: Variable) -> Variable:
         return streams.binomial(chances.shape, 1, chances, dtype="float32")
 
-    def visible_chances(v: T.Tensor) -> T.Tensor:
+    def visible_chances(v: Variable) -> Variable:
         """The pixels' probabilities after the hidden units have been drawn from the pixels."""
         return T.nnet.sigmoid(T.dot(draw(T.nnet.sigmoid(T.dot(v, w) + c)), w.T) + b)
 
-    def gibbs(v: T.Tensor) -> T.Tensor:
+    def gibbs(v: Variable) -> Variable:
         return draw(visible_chances(v))
 
     path, updates = scan(gibbs, outputs_info=[chains], n_steps=GIBBS_STEPS, name="Gibbs")

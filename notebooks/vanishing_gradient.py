@@ -19,7 +19,7 @@ from progress import picture_file, show_progress
 from sklearn.datasets import load_digits
 
 import symtensor.tensor as T
-from symtensor import function, grad, nnet, shared
+from symtensor import Variable, function, grad, nnet, shared
 from symtensor.nnet.updates import adam
 
 SEED = 42
@@ -73,7 +73,7 @@ def compile_network(kind: str, wait: int = WAIT) -> Network:
     """A network with one recurrent layer, ``"rnn"`` or ``"lstm"``, that answers ``wait`` steps after the last row."""
     rng = np.random.default_rng(SEED)
 
-    def matrix(rows: int, columns: int) -> T.Tensor:
+    def matrix(rows: int, columns: int) -> Variable:
         limit = 1 / np.sqrt(HIDDEN)  # as PyTorch's layers begin
         return shared(rng.uniform(-limit, limit, (rows, columns)).astype(np.float32))
 
