@@ -42,7 +42,12 @@ GRAPH_PASSES = (
          _rules("specialise")),
 )
 # Before them, where there are any: each branch and loop in its final form, its bodies rewritten by the same passes.
-STRUCTURE = (("branches", has_branches, settle_branches), ("loops", has_loops, settle))
+# Branches come first, so that what only they need is in them; loops that are written out may leave others.
+STRUCTURE = (
+    ("branches", has_branches, settle_branches),
+    ("loops", has_loops, settle),
+    ("branches of loops", has_branches, settle_branches),
+)
 FAST_MATH = Pass("fast_math", "rules that are not exact in IEEE arithmetic; with config.fast_math", _rules("fast_math"))
 QUICK_PASSES = (GRAPH_PASSES[0], GRAPH_PASSES[2])  # mode fast_compile: one spelling, and stable values
 
