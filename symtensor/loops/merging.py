@@ -23,7 +23,11 @@ LARGEST = 200  # operations that unrolling may make
 def unroll_short(outputs: Sequence[Tensor]) -> list[Tensor]:
     """The outputs with loops of a few steps written out."""
     order = ancestors(outputs)
-    short = [n for n in order if n.op is LOOP and _is_short(n)]
+    shown: dict[Tensor, list[Tensor]] = {}
+    for node in order:
+        if node.op is TRACE:
+            shown.setdefault(node.inputs[0], []).append(node.params["node"])
+    short = [n for n in order if n.op is LOOP and _is_short(n, shown.get(n, []))]
     if not short:
         return list(outputs)
     memo: dict[Tensor, Tensor] = {}
@@ -40,11 +44,11 @@ def unroll_short(outputs: Sequence[Tensor]) -> list[Tensor]:
     return [memo[output] for output in outputs]
 
 
-def _is_short(loop: Tensor) -> bool:
+def _is_short(loop: Tensor, shown: Sequence[Tensor]) -> bool:
     body, count = body_of(loop), parts_of(loop).count
     if not isinstance(count, Constant) or body.until is not None or body.recompute:
         return False
-    steps, inside = int(count.data), ancestors(body.outputs)
+    steps, inside = int(count.data), ancestors([*body.outputs, *shown])
     if any(node.op is IFELSE for node in inside):  # the branches outside are settled already
         return False
     return 1 <= steps <= UNROLLED and steps * len(inside) <= LARGEST
