@@ -165,8 +165,8 @@ class Function:
     ) -> CallSpec:
         """What native calls of a program over the inputs and shared variables of this function need.
 
-        A program that ``waits`` for its first call has one more input; afterwards (``first`` is None) a cell, which has the same place in the frame,
-        holds its value. ``listed``: native code returns a list in any case.
+        A program that ``waits`` for its first call has one more input; afterwards (``first`` is None) a cell, which
+        has the same place in the frame, holds its value. ``listed``: native code returns a list in any case.
         """
         single = self.definition.kind == "single" and finish is None and not listed
         held = (Cell(NOTHING),) if waits else ()

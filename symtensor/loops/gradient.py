@@ -129,13 +129,13 @@ class _Reverse:
         )
         constants += list(zip(holes, captured, strict=True))
         count = len(states) + len(totals)
-        kept = keep_sizes([*states, *totals], inner[:count], [v for v, _ in constants])
+        nexts = keep_sizes([*states, *totals], inner[:count], [v for v, _ in constants])
         made = make_body(
             index,
             (*states, *totals),
             tuple(v for v, _ in sequences),
             tuple(v for v, _ in constants),
-            tuple(kept),
+            tuple(nexts),
             None,
             not body.backwards,
             -1,
