@@ -18,6 +18,6 @@ def test_only_the_lstm_remembers() -> None:
     # It vanishes by about the same factor in each step (the radius of its random matrix, at most about 0.6).
     factors = simple.before[10:30] / simple.before[11:31]
     assert 0.4 < np.exp(np.log(factors).mean()) < 0.75
-    assert lstm.losses[-1] < 0.9 < 1.3 < simple.losses[-1]
-    assert lstm.accuracy > 0.7
-    assert lstm.accuracy > simple.accuracy + 0.25
+    assert lstm.losses[-1] < 0.9
+    assert lstm.losses[-1] < simple.losses[-1] - 0.2
+    assert lstm.accuracy > max(0.65, simple.accuracy + 0.1)
