@@ -17,6 +17,7 @@ from . import (
     elementwise_smooth,
     indexing,
     joining,
+    joining_gaps,
     linalg,
     loop_records,
     nnet,
@@ -29,8 +30,8 @@ from . import (
 )
 
 __all__ = [
-    "barriers", "branch_records", "casting", "complex_numbers", "creation", "ctc_states", "cumulative", "elementwise",
-    "elementwise_bits", "elementwise_compare", "elementwise_floats", "elementwise_math", "elementwise_pieces",
-    "elementwise_smooth", "indexing", "joining", "linalg", "loop_records", "nnet", "nnet_losses", "printed",
-    "random_counts", "random_draws", "reduction", "shaping",
+    "barriers", "branch_records", "casting", "complex_numbers", "creation", "ctc_states", "cumulative",
+    "elementwise", "elementwise_bits", "elementwise_compare", "elementwise_floats", "elementwise_math",
+    "elementwise_pieces", "elementwise_smooth", "indexing", "joining", "joining_gaps", "linalg", "loop_records",
+    "nnet", "nnet_losses", "printed", "random_counts", "random_draws", "reduction", "shaping",
 ]  # fmt: skip

@@ -16,7 +16,7 @@ from .indexing import parts, parts_of_results
 from .reductions import more_reductions, reductions
 from .shapes import chains, sizes, transposed_products, views_of_repeated
 from .signs import signs
-from .specialise import cheaper, scaled_sums
+from .specialise import cheaper, scaled_sums, spread_slices
 from .stability import before_gradient, stability
 
 
@@ -38,7 +38,11 @@ layout: Final = _union(
     "Cancel and join reshapes, dimshuffles, broadcasts and reductions.",
     chains, views_of_repeated, reductions, more_reductions, transposed_products, parts, parts_of_results,
 )  # fmt: skip
-specialise: Final = _union("specialise", "Cheaper operations for special operands.", cheaper, scaled_sums, crossentropy)
+specialise: Final = _union(
+    "specialise",
+    "Cheaper operations for special operands.",
+    cheaper, scaled_sums, spread_slices, crossentropy,
+)  # fmt: skip
 
 # Each kind of rule, once: for tables and checks.
 RULE_SETS: Final = {made.name: made for made in (algebra, layout, stability, specialise, fast_math)}

@@ -1,11 +1,13 @@
 """Cheaper operations for special operands. The last of the passes: no other rule has to know these forms."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 
 from symtensor.graph import Tensor
 from symtensor.opdef import OPS
+from symtensor.pullback import is_zero
 from symtensor.rewrite.conditions import inexact, one_element, real, when
 from symtensor.rewrite.pattern import Const, Hole
 from symtensor.rewrite.rules import Rows, RuleSet, ruleset
@@ -65,3 +67,43 @@ def _sum_of_scaled(node: Tensor) -> Tensor | None:
                 factor = OPS["dimshuffle"].make(factor, order=())
             return terms.op.make(OPS["sum"].make(x, **node.params), factor)
     return None
+
+
+spread_slices = RuleSet("spread_slices", "The gradients of several slices of a tensor, side by side.")
+
+
+def _slices(node: Tensor) -> tuple[int, tuple[tuple[tuple[int, int], Tensor], ...], Tensor] | None:
+    """The axis, ranges with pieces, and whole, of pieces that are zero elsewhere."""
+    if node.op.name == "spread":
+        whole, *pieces = node.inputs
+        return node.params["axis"], tuple(zip(node.params["ranges"], pieces, strict=True)), whole
+    if node.op.name != "set_part" or len(node.inputs) != 2 or not is_zero(node.inputs[0]):
+        return None
+    whole, piece = node.inputs
+    cut = [(axis, item) for axis, item in enumerate(node.params["items"]) if item != ("slice", None, None, 1)]
+    if len(cut) != 1 or piece.ndim != whole.ndim or cut[0][1][0] != "slice":
+        return None
+    axis, (_, start, stop, step) = cut[0]
+    start = 0 if start is None else start
+    known = isinstance(start, int) and isinstance(stop, int) and step == 1 and 0 <= start < stop
+    part = OPS["subtensor"].make(whole, items=node.params["items"])
+    broadcast = any(have == 1 != want for have, want in zip(piece.type.shape, part.type.shape, strict=True))
+    if not known or broadcast:  # other sizes that differ are refused when the program runs, as before
+        return None
+    return axis, (((start, stop), piece),), whole
+
+
+@spread_slices.procedure("add", name="slices_side_by_side", inputs=("set_part", "spread"))
+def _slices_side_by_side(node: Tensor) -> Tensor | None:
+    """Slices set into zeros and added become pieces side by side, where they do not overlap."""
+    one, another = (_slices(term) for term in node.inputs)
+    if one is None or another is None:
+        return None
+    (axis, left, whole), (other, right, second) = one, another
+    if axis != other or whole.dims != second.dims or whole.dims != node.dims:
+        return None
+    pieces = sorted((*left, *right), key=lambda entry: entry[0])
+    if any(before[0][1] > after[0][0] for before, after in pairwise(pieces)):
+        return None
+    ranges = tuple(entry[0] for entry in pieces)
+    return OPS["spread"].make(whole, *[entry[1] for entry in pieces], axis=axis, ranges=ranges)

@@ -57,6 +57,7 @@ CASES = {
     "sum_of_part": lambda x: T.inc_subtensor(
         T.zeros_like(x)[T.arange(x[:2, 0].shape[0]), (x[:2, 0] > 0) * 1], x[:2, 1]
     ).sum(axis=1),
+    "slices_side_by_side": lambda x: T.grad((x[:, :1] * x[:, 1:3].sum(axis=1, keepdims=True)).sum(), x),
     "part_just_set": lambda x: T.set_subtensor(x[1:], x[1:] * 2)[1:],
     "part_of_product": lambda x: T.dot(x, x.T)[1],
     "element_of_vector": lambda x: T.stack([x.sum(), x.max()])[1],
