@@ -90,9 +90,21 @@ def _from_end(value: Dim | None) -> int | None:
 
 
 def _least(a: Dim, b: Dim) -> Dim:
-    if isinstance(a, int) and isinstance(b, int):
-        return min(a, b)
-    return a if same(a, b) else scalar.as_dim(scalar.minimum(scalar.as_int(a), scalar.as_int(b)))
+    (base, more), (other, further) = _parts(a), _parts(b)
+    if base is other:  # so it is for windows x[k : k + n] of an array padded to n + c
+        return a if more <= further else b
+    return scalar.as_dim(scalar.minimum(scalar.as_int(a), scalar.as_int(b)))
+
+
+def _parts(size: Dim) -> tuple[Scalar | None, int]:
+    """What a size is the sum of: an expression, and a number."""
+    if isinstance(size, int):
+        return None, size
+    if size.op is scalar.add:
+        left, right = size.args
+        if right.op is scalar.const_op:
+            return left, right.param
+    return size, 0
 
 
 def _clipped(n: Dim, position: Dim) -> Dim:

@@ -319,3 +319,16 @@ def test_vectors_are_added_at_matrices_of_positions(mode: str) -> None:
             wanted[place] += value
     got = function([x, y, n], T.inc_subtensor(x[n], y), mode=mode)(np.zeros(2), values, rows)
     np.testing.assert_array_equal(got, wanted)
+
+
+def test_windows_of_a_padded_array_have_its_size() -> None:
+    """The bounds of a slice that differ by a number from the length are compared when the graph is built."""
+    x = T.dmatrix("x")
+    wide = T.pad(x, ((2, 3), (0, 0)))
+    windows = [wide[k : k + x.shape[0]] for k in range(6)]
+    assert all(w.dims == x.dims for w in windows)
+    assert x[: x.shape[0] + 2].dims == x.dims
+    values = np.arange(8.0).reshape(4, 2)
+    padded = np.pad(values, ((2, 3), (0, 0)))
+    for k, got in enumerate(function([x], [*windows, wide[4 : x.shape[0] + 9]])(values)):
+        np.testing.assert_array_equal(got, padded[k : k + 4] if k < 6 else padded[4:])
