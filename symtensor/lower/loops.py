@@ -16,10 +16,10 @@ from symtensor_codegen.scalar import Buffer, Dim, Scalar, as_dim, as_int
 from ..graph import ancestors
 from ..opdef import dim_of
 from ..ops.loop_body import Body, Parts
-from ..ops.loop_records import FINAL, HISTORY, STEPS_RUN, TRACE, body_of, parts_of
+from ..ops.loop_records import FINAL, HISTORY, STEPS_RUN, TRACE, parts_of
 from .registers import holds, lower_to_registers, may_fit
 from .sizes import Sizes, scalar_symbols
-from .units import Unit, operands, row_source
+from .units import Unit, operands, row_source, stored_body
 
 if TYPE_CHECKING:
     from .plan import Planner, Work
@@ -95,7 +95,7 @@ def constant_rows(body: Body, given: Parts, inner: "Planner", outer: "Planner") 
 class _Lowering:
     def __init__(self, unit: Unit, outer: "Planner") -> None:
         self.unit, self.outer = unit, outer
-        self.body: Body = body_of(unit.node)
+        self.body: Body = stored_body(unit)
         self.given: Parts = parts_of(unit.node)
         self.count = outer.sizes.of(dim_of(self.given.count))
         self.index = scalar.symbol(("value", self.body.index), dtypes.int64)
@@ -113,8 +113,7 @@ class _Lowering:
 
         body, outer = self.body, self.outer
         results = [Result(node, k) for k, node in enumerate(body.nexts)]
-        traced = [n for n in body.traced if (TRACE, n) in self.items]  # a later pass may have dropped some
-        results += [Result(node) for node in traced]
+        results += [Result(node) for node in body.traced]
         results += [Result(body.until)] if body.until is not None else []
         inner = Planner(
             body.name or "step", (*body.sequences, *body.constants), body.carries, results,
@@ -132,7 +131,7 @@ class _Lowering:
         for k in range(len(body.carries)):
             self._carry(k, leaf[body.carries[k]], outputs[k].buffer, outputs[k].in_place)
         shown = outputs[len(body.nexts) :]
-        for node, output in zip(traced, shown, strict=False):
+        for node, output in zip(body.traced, shown, strict=False):
             target = outer.units.buffer(self.items[TRACE, node])
             self.rows.append(Row(storage(output.buffer), target, self._position()))
         until = storage(shown[-1].buffer) if body.until is not None else None

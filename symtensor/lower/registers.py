@@ -33,9 +33,10 @@ from symtensor_codegen.substitution import rebuild, substitute
 
 from ..graph import Constant, Tensor, ancestors, constant
 from ..opdef import Index, aligned, dim_of
+from ..ops.loop_body import has_wide_products
 from ..ops.loop_records import FINAL, HISTORY, STEPS_RUN, TRACE, body_of, parts_of
 from .sizes import Sizes
-from .units import Unit, operands, row_source, value_inputs
+from .units import Unit, operands, row_source, stored_body, value_inputs
 
 if TYPE_CHECKING:
     from .plan import Planner, Work
@@ -106,7 +107,7 @@ class _Lowering:
     def __init__(self, unit: Unit, outer: "Planner", hints: Mapping[Scalar, int]) -> None:
         self.unit, self.outer, self.hints = unit, outer, hints
         self.inside: dict[Scalar, int] = {}  # sizes of the body's variables
-        self.body, self.given = body_of(unit.node), parts_of(unit.node)
+        self.body, self.given = stored_body(unit), parts_of(unit.node)
         self.items = {(n.op, n.params.get("carry", n.params.get("node"))): n for n in unit.results}
         self.order = ancestors(self.body.outputs)
         self.shapes: dict[Tensor, tuple[int, ...]] = {}
@@ -143,7 +144,7 @@ class _Lowering:
                 if node.op.library is not None:
                     work = prod(shape) * self.shapes[node.inputs[0]][-1]
                 total += work * max(node.op.cost, 1)
-        return total <= LARGEST
+        return total <= LARGEST and not has_wide_products(self.order, self.shapes.__getitem__)
 
     # Elements ---------------------------------------------------------------------------------------------------
 
@@ -296,7 +297,7 @@ class _Lowering:
                 if rows is not None:
                     late = row if body.backwards else row + 1
                     made.append(Store(units.buffer(rows), (late, *index), value))
-        for node in [n for n in body.traced if (TRACE, n) in self.items]:  # a later pass may have dropped some
+        for node in body.traced:
             target = units.buffer(self.items[TRACE, node])
             for index, value in zip(self._places(node), self.elements[node], strict=True):
                 made.append(Store(target, (row, *index), value))

@@ -6,7 +6,7 @@ substitution: the value at an index of an operation is built from the values of 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from symtensor_codegen import dtypes, scalar, substitution
@@ -23,7 +23,8 @@ from ..opdef import CONSTANT, INPUT, SHARED, Index, OpDef
 from ..ops.branch_records import BRANCH
 from ..ops.indexing_records import SUBTENSOR
 from ..ops.indexing_slices import stretch
-from ..ops.loop_records import LOOP, parts_of
+from ..ops.loop_body import Body
+from ..ops.loop_records import LOOP, TRACE, body_of, parts_of
 from .reductions import CHUNK, Loops, Reductions
 from .sizes import Sizes, scalar_symbols
 
@@ -132,6 +133,16 @@ def _size_values(node: Tensor) -> list[Tensor]:
 def value_symbols(size: Scalar) -> tuple[Tensor, ...]:
     """The 0-d tensors in a size expression."""
     return tuple(s.param[1] for s in scalar_symbols(size) if s.param[0] == "value")
+
+
+def stored_body(unit: Unit) -> Body:
+    """The body of a loop, which stores exactly what is taken out of the loop.
+
+    What the body says was settled earlier: since then results may have been dropped, or taken out of a loop that was
+    made for a batch.
+    """
+    taken = [item.params["node"] for item in unit.results if item.op is TRACE]
+    return replace(body_of(unit.node), traced=tuple(dict.fromkeys(taken)))
 
 
 class Units:
