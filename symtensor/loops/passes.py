@@ -22,6 +22,7 @@ from symtensor.ops.loop_records import (
     steps_run,
     trace,
 )
+from symtensor_codegen import dtypes
 from symtensor_codegen.errors import InternalError, ShapeError
 
 from .merging import merge_loops, unroll_short
@@ -171,8 +172,10 @@ class _Settling:
             self._change(outputs, everything)
 
     def _keep_sizes(self, nodes: Sequence[Tensor]) -> bool:
-        """Whether the sizes of values inside are known outside, so that they can be kept over all steps."""
+        """Whether values inside are arrays, of sizes known outside, so that they can be kept over all steps."""
         body = self.body
+        if any(node.element is dtypes.results for node in nodes):  # a loop inside, of which only parts can be kept
+            return False
         outside = outer_size(
             body, [self.count, *[self.outer[v] for v in (*body.carries, *body.sequences, *body.constants)]]
         )
