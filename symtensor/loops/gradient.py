@@ -67,7 +67,7 @@ class _Reverse:
         outputs = [
             *[_like(body.carries[k]) if g is None else g for k, g in zip(carries, nexts, strict=True)],
             *[OPS["add"](total, arrived[v]) for total, (_, v) in zip(totals, sums, strict=True)],
-            *[arrived[v] for _, v in rows],
+            *keep_sizes([v for _, v in rows], [arrived[v] for _, v in rows], ()),
         ]
         loop, made = self._loop(outputs, weights, [states[k] for k in carries], totals, carries, sums)
         return self._parts(loop, made, carries, sums, rows)
