@@ -13,7 +13,7 @@ from math import prod
 
 from symtensor.graph import Tensor, ancestors, constant, replace, variable
 from symtensor.opdef import CONSTANT, OPS
-from symtensor.ops.loop_body import Body
+from symtensor.ops.loop_body import Body, has_wide_products
 from symtensor.types import TensorType
 from symtensor.vectorize import VectorizeError, vectorize
 
@@ -31,7 +31,7 @@ def is_small(body: Body, outputs: Sequence[Tensor]) -> bool:
     for node in ancestors(outputs):
         if any(size is None for size in node.type.shape) or prod(s or 0 for s in node.type.shape) > SMALL:
             return False
-    return True
+    return not has_wide_products(ancestors(outputs), lambda node: [s or 0 for s in node.type.shape])
 
 
 def depends_on(outputs: Sequence[Tensor], sources: Sequence[Tensor]) -> set[Tensor]:

@@ -6,6 +6,7 @@ becomes one of the loop's inputs (``capture``), so work that is the same in ever
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -184,6 +185,19 @@ def outer_size(body: Body, inputs: Sequence[Tensor]) -> Callable[[Dim], Dim]:
         return scalar.as_dim(substitution.substitute(size, known))
 
     return outside
+
+
+MANY_ROWS = 8  # of a matrix from which its products with vectors are faster as vector loops than number by number
+MANY_PRODUCTS = 160  # multiplications in such products
+
+
+def has_wide_products(order: Iterable[Tensor], shape: Callable[[Tensor], Sequence[int]]) -> bool:
+    """Whether a step multiplies so many numbers that loops over memory are faster than registers."""
+    total = 0
+    for node in order:
+        if node.op.name == "dot" and node.ndim and max(shape(node)) >= MANY_ROWS:
+            total += prod(shape(node)) * shape(node.inputs[0])[-1]
+    return total >= MANY_PRODUCTS
 
 
 def substitution_symbols(size: Scalar) -> list[Scalar]:
