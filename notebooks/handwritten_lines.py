@@ -196,6 +196,7 @@ def main(
     digits: range = DIGITS,
     hidden: int = HIDDEN,
     rate: float = RATE,
+    held_lines: int = HELD_LINES,
     picture: str | None = None,
 ) -> Result:
     writer, held_writer = load_writers(digits)
@@ -215,7 +216,7 @@ def main(
         if update == 1 or update % 10 == 0:
             show_progress(update, updates, f"loss {np.mean(losses[-50:]):.4f}")
 
-    held = held_writer.lines(HELD_LINES)
+    held = held_writer.lines(held_lines)
     truth = held.digits()
     greedy_error = label_error_rate(greedy(reader, held), truth)
     found = ctc_beam_search(reader.probabilities(held.x, held.columns), held.columns, blank=BLANK, beam_width=4)
