@@ -6,7 +6,7 @@ in a step can then share kernels and the rows they read.
 
 from collections.abc import Sequence
 
-from symtensor.graph import Constant, Tensor, ancestors, inherit, no_recording, rebuild, replace
+from symtensor.graph import Constant, Tensor, ancestors, inherit, no_recording, rebuild, replace, variable
 from symtensor.opdef import OPS
 from symtensor.ops.branch_records import IFELSE
 from symtensor.ops.loop_body import Body, make_body
@@ -164,6 +164,7 @@ class _Merge:
         rows: dict[tuple[Tensor, TensorType], Tensor] = {}  # outside, type -> variable
         fixed: dict[tuple[Tensor, TensorType], Tensor] = {}
         places: list[tuple[Tensor, dict[Tensor, Tensor], int]] = []
+        used: set[Tensor] = set()  # loops that were written out several times share a body
         for loop in group:
             body, given = body_of(loop), parts_of(loop)
             change: dict[Tensor, Tensor] = {}
@@ -172,12 +173,18 @@ class _Merge:
             for variables, outside, known in (
                 (body.sequences, given.sequences, rows), (body.constants, given.constants, fixed),
             ):  # fmt: skip
-                for variable, tensor in zip(variables, outside, strict=True):
-                    kept = known.setdefault((self.renewed(tensor), variable.type), variable)
-                    if kept is not variable:
-                        change[variable] = kept
+                for own, tensor in zip(variables, outside, strict=True):
+                    kept = known.setdefault((self.renewed(tensor), own.type), _unused(own, used))
+                    if kept is not own:
+                        change[own] = kept
+                    used.add(kept)
+            for own in body.carries:
+                kept = _unused(own, used)
+                if kept is not own:
+                    change[own] = kept
+                used.add(kept)
             places.append((loop, change, len(carries)))
-            carries += body.carries
+            carries += [change.get(own, own) for own in body.carries]
             initial += [self.renewed(x) for x in given.initial]
             nexts += replace(body.nexts, change) if change else list(body.nexts)
         made = make_body(
@@ -188,6 +195,11 @@ class _Merge:
         inherit(joint, group[0])
         for loop, change, start in places:
             self.inside[loop] = (joint, change, start)
+
+
+def _unused(own: Tensor, used: set[Tensor]) -> Tensor:
+    """A variable of a body, or another where a loop merged before has it already."""
+    return variable(own.type, own.name) if own in used else own
 
 
 def _of_joint(item: Tensor, joint: Tensor, change: dict[Tensor, Tensor], start: int) -> Tensor:

@@ -24,6 +24,12 @@ FOUND: dict[str, Any] = {
     "numbers": [280, 412, 112, 45, 124, 221, 643, 431, 374, 188, 380, 0], "known": False, "backwards": False,
     "until": True, "update": False, "inside": "fori", "steps": None, "rows": 5, "truncate": -1, "last": True,
 }  # fmt: skip
+# Loops inside steps that are written out share a body, and were merged as if they were one.
+SHARED_BODY: dict[str, Any] = {
+    "sequences": [], "states": [([-3], False), ([-3, -1], True), ([-3, -1], False)], "extra": 0,
+    "numbers": [645, 3, 628, 191, 0, 457, 381, 516, 44, 5, 238, 119], "known": False, "backwards": False,
+    "until": False, "update": True, "inside": "loop", "steps": 3, "rows": 9, "truncate": -1, "last": True,
+}  # fmt: skip
 PHASES = [Phase.explicit, Phase.generate]  # shrinking would compile hundreds of programs
 UNARY = [T.tanh, T.sin, T.nnet.sigmoid, lambda v: v * 0.5, lambda v: v**2 * 0.3, T.sqr, abs]
 
@@ -127,6 +133,7 @@ class _Build:
 
 
 @example(FOUND)
+@example(SHARED_BODY)
 @settings(max_examples=40, phases=PHASES)
 @given(programs())
 def test_compiled_loops_agree_with_the_reference(p: dict[str, Any]) -> None:
