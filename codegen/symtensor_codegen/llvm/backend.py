@@ -20,7 +20,7 @@ from symtensor_codegen.program import Launch, Loop, Program, walk
 from symtensor_codegen.program_text import program_names, program_text
 from symtensor_codegen.text import kernel_text
 
-EMITTER_VERSION = "5"  # part of every key: change it when the same kernel text is to become other code
+EMITTER_VERSION = "6"  # part of every key: change it when the same kernel text is to become other code
 
 
 @dataclass(slots=True)

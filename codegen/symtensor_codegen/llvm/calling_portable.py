@@ -125,6 +125,7 @@ def _callbacks() -> dict[str, Any]:
         "st_interrupted": ctypes.CFUNCTYPE(ctypes.c_bool, size)(_guarded(_interrupted, True)),
         "st_mark": ctypes.CFUNCTYPE(None, size, size)(_guarded(_mark, None)),
         "st_give_back": ctypes.CFUNCTYPE(None, size, size)(_guarded(_give_back, None)),
+        "st_blas_threads": ctypes.CFUNCTYPE(None, ctypes.c_bool)(lambda small: None),  # BLAS has one thread here
         "st_release_gil": ctypes.CFUNCTYPE(None, size)(_release_gil),
     }
 

@@ -73,6 +73,8 @@ def _library() -> Any:
         count = runtime.function("st_start_threads", ctypes.c_int64)()
         library.scipy_openblas_set_threads_callback_function(ctypes.c_void_p(runtime.address("st_blas_jobs")))
         threads.on_change(_set_threads)
+        limit = library.scipy_openblas_set_num_threads
+        runtime.word("st_blas_limit").value = ctypes.cast(limit, ctypes.c_void_p).value or 0
     library.scipy_openblas_set_num_threads(count)
     return library
 

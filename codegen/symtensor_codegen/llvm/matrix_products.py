@@ -9,7 +9,7 @@ from symtensor_codegen import dtypes, scalar
 from symtensor_codegen.errors import BackendError
 from symtensor_codegen.finish import storage
 from symtensor_codegen.llvm import panels
-from symtensor_codegen.llvm.host_code import HostCode
+from symtensor_codegen.llvm.host_code import HostCode, real_product
 from symtensor_codegen.llvm.types import literal, typed
 from symtensor_codegen.program import Gemm, Loop, Matrix
 from symtensor_codegen.scalar import Buffer, Dim, as_int
@@ -20,6 +20,7 @@ _ROW_MAJOR, _NO_TRANSPOSE, _TRANSPOSE = 101, 111, 112  # CBLAS's enumerations
 
 
 _FEW_ROWS = 192  # with more rows BLAS's own copies cost little, and its blocks fit the caches better
+_ONE_THREAD = 4e6  # multiplications up to which a product is for one thread
 _GRAIN = 1 << 20  # multiplications worth a thread
 
 
@@ -179,6 +180,9 @@ class MatrixProducts(HostCode):
         types = f"i32, i32, i32, i32, i32, i32, {factor}, ptr, i32, ptr, i32, {factor}, ptr, i32"
         name = self.declare(f"cblas_{letter}gemm", f"void @cblas_{letter}gemm({types})")
         ta, a, lda, tb, b, ldb = operands
+        small = self.size(scalar.le(real_product((step.m, step.n, step.k)), _ONE_THREAD))
+        self.declare("st_blas_threads", "void @st_blas_threads(i1)")
+        self.here.do(f"call void @st_blas_threads(i1 {small})")
         self.here.do(
             f"call void @{name}(i32 {_ROW_MAJOR}, i32 {ta}, i32 {tb}, i32 {sizes[0]}, i32 {sizes[1]}, i32 {sizes[2]}, "
             f"{factor} {alpha}, ptr {a}, i32 {lda}, ptr {b}, i32 {ldb}, {factor} {beta}, ptr {target}, i32 {leading})"

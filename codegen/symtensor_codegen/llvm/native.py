@@ -33,12 +33,13 @@ _POSIX_SYMBOLS = ("mmap", "munmap", "sched_yield")
 _WINDOWS_SYMBOLS = ("VirtualAlloc", "VirtualFree", "SwitchToThread")
 _PROGRAM_SYMBOLS = (
     "st_output", "st_alloc", "st_parallel_for", "st_interrupted", "st_release_gil", "st_mark", "st_give_back",
+    "st_blas_threads",
 )  # fmt: skip
 _INTERNAL_SYMBOLS = (
     "st_entry", "st_handler", "st_update_owner", "st_update_lock", "st_block",
     "st_block_free", "st_memory_cached", "st_memory_limit", "st_memory_release", "st_memory_forked",
     "st_handler_malloc", "st_handler_calloc", "st_handler_realloc", "st_handler_free", "st_threads",
-    "st_start_threads", "st_threads_forked", "st_blas_jobs",
+    "st_start_threads", "st_threads_forked", "st_blas_jobs", "st_blas_limit",
 )  # fmt: skip
 _HANDLER_FUNCTIONS = ("malloc", "calloc", "realloc", "free")
 _ARRAY_NEW_FROM_DESCR = 94

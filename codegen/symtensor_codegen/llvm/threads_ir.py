@@ -316,6 +316,24 @@ start:
   ret i64 %possible
 }
 
+; Before a matrix product: a small one is for this thread alone. (OpenBLAS's own limit is so low that its threads,
+; which wait for each other, cost more than they do, and on a busy machine up to a hundred times the product.)
+@st_blas_limit = global ptr null
+define void @st_blas_threads(i1 %small) nounwind {
+entry:
+  %limit = load ptr, ptr @st_blas_limit
+  %unknown = icmp eq ptr %limit, null
+  br i1 %unknown, label %done, label %set
+set:
+  %threads = load i64, ptr @st_threads
+  %narrow = trunc i64 %threads to i32
+  %count = select i1 %small, i32 1, i32 %narrow
+  call void %limit(i32 %count)
+  br label %done
+done:
+  ret void
+}
+
 ; The child of a fork has no workers and no job.
 define void @st_threads_forked() nounwind {
   store i64 0, ptr @started
