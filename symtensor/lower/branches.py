@@ -42,8 +42,10 @@ def _steps(unit: Unit, body: Body, outer: "Planner") -> list[Step]:
     )  # fmt: skip
     owners, outputs, first, last = inner.prepare()
     steps: list[Step] = list(constant_rows(body, given, inner, outer))
-    for k, output in zip(kept, outputs, strict=True):
-        steps.append(Row(storage(output.buffer), outer.units.buffer(results[k]), 0))
-    steps += inner.steps_inside(set(owners), first, last, inner.temporaries(owners))
+    late = {
+        storage(output.buffer): Row(storage(output.buffer), outer.units.buffer(results[k]), 0)
+        for k, output in zip(kept, outputs, strict=True)
+    }
+    steps += inner.steps_inside(set(), first, last, inner.temporaries(owners), late)
     outer.messages.extend(inner.messages)
     return steps

@@ -106,6 +106,8 @@ class _Lowering:
         self.swaps: list[tuple[Buffer, ...]] = []
         self.before: list[Step] = []
         self.after: list[Step] = []
+        self.own = {*ancestors(self.body.outputs), *self.body.variables}
+        self.late: dict[Buffer, Row] = {}  # memory of what has a size that the step itself computes
 
     def work(self) -> "Work":
         """The loop step, with what it reads, writes and needs."""
@@ -133,7 +135,7 @@ class _Lowering:
         shown = outputs[len(body.nexts) :]
         for node, output in zip(body.traced, shown, strict=False):
             target = outer.units.buffer(self.items[TRACE, node])
-            self.rows.append(Row(storage(output.buffer), target, self._position()))
+            self._bind(storage(output.buffer), target, self._position())
         until = storage(shown[-1].buffer) if body.until is not None else None
         if until is not None:
             self.scratch.append(until)
@@ -148,6 +150,18 @@ class _Lowering:
         work.results = tuple(self.unit.results)
         work.scratch, work.before, work.after = tuple(self.scratch), tuple(self.before), tuple(self.after)
         return work
+
+    def _is_late(self, buffer: Buffer) -> bool:
+        """Whether a size of a buffer is computed in the step."""
+        return any(s.param[1] in self.own for d in buffer.dims for s in scalar_symbols(d))
+
+    def _bind(self, buffer: Buffer, source: Buffer, position: Dim) -> None:
+        """Give a result of the step its memory, as soon as its sizes are known."""
+        row = Row(buffer, source, position)
+        if self._is_late(buffer):
+            self.late[buffer] = row
+        else:
+            self.rows.append(row)
 
     def _position(self) -> Dim:
         """The row that the current step has."""
@@ -172,8 +186,12 @@ class _Lowering:
         self.scratch.append(state)
         self.before.append(Copy(state, initial))
         if not in_place:
-            self.scratch.append(storage(after))
-            self.swaps.append((state, storage(after)))
+            base = other = storage(after)
+            if self._is_late(base):
+                other = Buffer(f"{state.name}_next", state.dtype, state.dims)
+                self._bind(base, other, 0)
+            self.scratch.append(other)
+            self.swaps.append((state, other))
         if last is not None:
             self.after.append(Copy(units.buffer(last), state))
 
@@ -196,7 +214,8 @@ class _Lowering:
         self.before += [Row(begin, rows, start), Copy(begin, initial)]
         position = as_int(self._position())
         early, late = (position + 1, position) if self.body.backwards else (position, position + 1)
-        self.rows += [Row(state, rows, as_dim(early)), Row(after, rows, as_dim(late))]
+        self.rows.append(Row(state, rows, as_dim(early)))
+        self._bind(after, rows, as_dim(late))
 
     def _final_of_history(self, rows: Buffer, last: Buffer) -> None:
         end: Dim = 0 if self.body.backwards else self.count
@@ -214,15 +233,11 @@ class _Lowering:
     ) -> list[Step]:
         """The steps of the body; memory that every step needs is taken once, outside."""
         temporaries = inner.temporaries(owners)
-        own = {*ancestors(self.body.outputs), *self.body.variables}
-        fixed = [
-            b for b in temporaries
-            if not any(s.param[1] in own for d in b.dims for s in scalar_symbols(d))
-        ]  # fmt: skip
+        fixed = [b for b in temporaries if not self._is_late(b)]
         slots, slot_of = inner.slots(fixed, temporaries)
         memory = [Buffer(f"memory_{k}", dtypes.uint8, (size,)) for k, size in enumerate(slots)]
         self.scratch += memory
         self.rows += [Row(buffer, memory[slot], 0) for buffer, slot in slot_of.items()]
-        bound = {*owners, *fixed}
+        bound = {*owners, *fixed} - self.late.keys()
         rest = [b for b in temporaries if b not in bound]
-        return inner.steps_inside(bound, first, last, rest)
+        return inner.steps_inside(bound, first, last, rest, self.late)

@@ -337,9 +337,17 @@ class Planner:
         return steps
 
     def steps_inside(
-        self, bound: set[Buffer], first: list[Copy], last: list[Copy], temporaries: Iterable[Buffer]
+        self,
+        bound: set[Buffer],
+        first: list[Copy],
+        last: list[Copy],
+        temporaries: Iterable[Buffer],
+        late: Mapping[Buffer, Row],
     ) -> list[Step]:
-        """The steps of a loop's body, where the buffers in ``bound`` have their memory from outside."""
+        """The steps of a loop's body, where the buffers in ``bound`` have their memory from outside.
+
+        Those in ``late`` get theirs once their sizes, which the body computes, are known and have been checked.
+        """
         steps: list[Step] = []
         flow = _Flow(self, steps)
         flow.placed.update(bound)
@@ -351,9 +359,9 @@ class Planner:
         def allocate(base: Buffer) -> None:
             if base not in flow.placed:
                 flow.placed.add(base)
-                steps.append(Allocate(base))
+                steps.append(late.get(base) or Allocate(base))
 
-        flow.run(first, last, {*bound, *temporaries}, allocate)
+        flow.run(first, last, {*bound, *late, *temporaries}, allocate)
         return steps
 
     def _output_buffer(self, base: Buffer, position: int) -> Buffer:

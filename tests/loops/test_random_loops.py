@@ -30,6 +30,12 @@ SHARED_BODY: dict[str, Any] = {
     "numbers": [645, 3, 628, 191, 0, 457, 381, 516, 44, 5, 238, 119], "known": False, "backwards": False,
     "until": False, "update": True, "inside": "loop", "steps": 3, "rows": 9, "truncate": -1, "last": True,
 }  # fmt: skip
+# The next state has a size that the step computes until it is checked: its memory was asked for before the loop.
+LATE_SIZE: dict[str, Any] = {
+    "sequences": [[-2]], "states": [([-3], True)], "extra": 1,
+    "numbers": [35, 83, 218, 584, 839, 138, 0, 5, 349, 354, 74, 791], "known": False, "backwards": True,
+    "until": False, "update": False, "inside": "branch", "steps": 2, "rows": 5, "truncate": -1, "last": True,
+}  # fmt: skip
 PHASES = [Phase.explicit, Phase.generate]  # shrinking would compile hundreds of programs
 UNARY = [T.tanh, T.sin, T.nnet.sigmoid, lambda v: v * 0.5, lambda v: v**2 * 0.3, T.sqr, abs]
 
@@ -134,6 +140,7 @@ class _Build:
 
 @example(FOUND)
 @example(SHARED_BODY)
+@example(LATE_SIZE)
 @settings(max_examples=40, phases=PHASES)
 @given(programs())
 def test_compiled_loops_agree_with_the_reference(p: dict[str, Any]) -> None:
