@@ -252,6 +252,7 @@ def _of_loop(node: Tensor, inputs: Inputs, has: Sequence[bool], count: Size) -> 
 _ALONG = (
     "sum", "prod", "max", "min", "any", "all", "argmax", "argmin", "logsumexp", "softmax", "log_softmax",
     "cumsum", "cumprod", "recurrence", "join", "roll", "diagonal", "put_diagonal", "unbroadcast",
+    "spread",
 )  # fmt: skip
 
 RULES: dict[str, Rule] = {

@@ -25,6 +25,7 @@ from symtensor.ops.loop_records import (
 from symtensor_codegen import dtypes
 from symtensor_codegen.errors import InternalError, ShapeError
 
+from .delays import last_few
 from .merging import merge_loops, unroll_short
 from .outside import Sum, ahead, behind, is_small, over_steps, sums, turned
 
@@ -38,7 +39,7 @@ def has_loops(outputs: Sequence[Tensor]) -> bool:
 
 def settle(outputs: Sequence[Tensor], rewriting: Rewriting) -> list[Tensor]:
     """The outputs with every loop in its final form; ``rewriting`` is applied to the bodies."""
-    outputs = merge_loops(unroll_short(only_last(outputs)))
+    outputs = merge_loops(unroll_short(last_few(only_last(outputs))))
     order = ancestors(outputs)
     taken: dict[Tensor, list[Tensor]] = {}
     for node in order:
