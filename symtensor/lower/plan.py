@@ -372,7 +372,9 @@ class Planner:
         """Buffers that live inside one call, with the first and last work that touches them."""
         lives: dict[Buffer, tuple[int, int]] = {}
         for position, work in enumerate(self.works):
-            used = {storage(b) for b in work.step.buffers} if isinstance(work.step, Launch) else set(work.written)
+            used = set(work.written)
+            if isinstance(work.step, Launch) and not work.before:
+                used = {storage(b) for b in work.step.buffers}
             for buffer in work.written:
                 if buffer not in owners and buffer in used:
                     lives[buffer] = (position, position)
