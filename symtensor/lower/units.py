@@ -393,6 +393,8 @@ class Units:
         for inner in unit.nodes:
             if inner.op is symbol_op and inner.param[0] == "value":
                 found.append(inner.param[1])
+            elif inner.op is reduce_op and isinstance(inner.param.index.param.extent, Scalar):
+                found.extend(value_symbols(inner.param.index.param.extent))
         for symbol in symbols(unit.statements):
             found.extend(value_symbols(symbol))
         for value in found:

@@ -6,9 +6,17 @@ import symtensor
 import symtensor.tensor as T
 from symtensor import function
 
+from .both import both
+
 
 def test_a_state_of_no_elements_has_memory() -> None:
     x = T.TensorType("float64", shape=(0, 3))("x")
     last = symtensor.fori_loop(0, 5, lambda i, s: T.sin(s + i * 0.1), x)
     f = function([x], last * 2)
     assert np.shape(f(np.zeros((0, 3)))) == (0, 3)
+
+
+def test_a_reduction_over_a_computed_number_of_rows_waits_for_it() -> None:
+    b, c = T.dvectors("b", "c")
+    rows = T.arange(T.argmax(c)).dimshuffle(0, "x")
+    both([b, c], [T.tanh(b), T.sum(T.sin(rows * b), axis=0)], np.arange(3.0), np.array([1.0, 2.0, 5.0, 3.0]))
