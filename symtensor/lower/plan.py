@@ -5,6 +5,7 @@ variable's own memory when the kernel that computes it reads the old value only 
 after it reads the old value; otherwise it gets new memory, and the variable is switched to it when the call ends.
 """
 
+import re
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -181,7 +182,8 @@ class Planner:
             [n.param for n in nodes if n.op is checked_op]
             + [s.message for s in statements(body) if isinstance(s, Check)]
         ))  # fmt: skip
-        done = finish(_kernel_name(made, number), body, failures, _note(made), self.sizes.known)
+        inside = f"{re.sub('[^A-Za-z0-9]+', '_', self.name)}_" if self.units.step is not None else ""
+        done = finish(inside + _kernel_name(made, number), body, failures, _note(made), self.sizes.known)
         reads = {storage(n.param) for n in nodes if n.op is load_op}
         work = Work(self.launch(done), reads, writes, [u.buffer for u in writes], body, bool(failures))
         work.waits = tuple(w for u in made.units for w in u.waits)
