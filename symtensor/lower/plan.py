@@ -134,7 +134,7 @@ class Planner:
         self.kept = kept
         outputs = list(dict.fromkeys(r.node for r in results))
         order = computed(outputs)
-        self.sizes = find_sizes(order, known)
+        self.sizes = find_sizes(order, known, step is not None)
         self.units = units = Units(outputs, order, self.sizes, step)
         for node in (*inputs, *cells, *outputs):
             units.buffer(node)

@@ -4,7 +4,7 @@ Two sizes of an elementwise operation that are different expressions must be equ
 guard makes them one size for everything that follows, so loops over either fuse.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 from symtensor_codegen import dtypes, scalar, substitution
@@ -29,9 +29,13 @@ class SizeMessage:
 
 
 class Sizes:
-    """Equalities between sizes, with the guards that make sure of them."""
+    """Equalities between sizes, with the guards that make sure of them.
 
-    def __init__(self, known: Mapping[Scalar, Scalar] | None = None) -> None:
+    ``own``: the tensors of a body, all of whose values but those ``known`` are computed.
+    """
+
+    def __init__(self, known: Mapping[Scalar, Scalar] | None = None, own: Container[Tensor] | None = None) -> None:
+        self.own = own
         self.known: dict[Scalar, Scalar] = dict(known or {})
         self.outside = frozenset(self.known)  # sizes known before a body begins; others are learned from guards
         self.guards: list[Guard] = []
@@ -59,12 +63,18 @@ class Sizes:
         self.guards.append(Guard(scalar.eq(as_int(a), as_int(b)), message, (a, b)))
         # A symbol is replaced by the other side; an int or an expression stays. What is computed during the call
         # is not known before its guard has been checked, so it neither replaces a size nor is replaced by one.
-        if _is_computed(a) or _is_computed(b):
+        if self._is_computed(a) or self._is_computed(b):
             return
         if isinstance(b, Scalar) and b.op is symbol_op:
             self._learn(b, as_int(a))
         elif isinstance(a, Scalar) and a.op is symbol_op:
             self._learn(a, as_int(b))
+
+    def _is_computed(self, size: Dim) -> bool:
+        """Whether a size depends on a value that the call itself computes."""
+        tokens = [symbol.param for symbol in scalar_symbols(size) if symbol not in self.outside]
+        values = [token[1] for token in tokens if token[0] == "value"]
+        return any(node.inputs if self.own is None else node in self.own for node in values)
 
     def _learn(self, symbol: Scalar, value: Scalar) -> None:
         if symbol in scalar_symbols(value):
@@ -75,12 +85,6 @@ class Sizes:
         self._memo = dict(self.known)
 
 
-def _is_computed(size: Dim) -> bool:
-    """Whether a size depends on a value that the call itself computes."""
-    tokens = [symbol.param for symbol in scalar_symbols(size)]
-    return any(token[0] == "value" and token[1].inputs for token in tokens)
-
-
 def scalar_symbols(value: Dim) -> list[Scalar]:
     """The symbols a size depends on."""
     if isinstance(value, int):
@@ -88,9 +92,14 @@ def scalar_symbols(value: Dim) -> list[Scalar]:
     return [node for node in topological([value], lambda n: n.args) if node.op is symbol_op]
 
 
-def find_sizes(order: Sequence[Tensor], known: Mapping[Scalar, Scalar] | None = None) -> Sizes:
-    """Equalities and guards of every computed tensor, in order; ``known`` replaces sizes from the start."""
-    sizes = Sizes(known)
+def find_sizes(
+    order: Sequence[Tensor], known: Mapping[Scalar, Scalar] | None = None, inside: bool = False
+) -> Sizes:
+    """Equalities and guards of every computed tensor, in order.
+
+    ``known`` replaces sizes from the start; ``inside``: the tensors are those of a body.
+    """
+    sizes = Sizes(known, frozenset(order) if inside else None)
     for node in order:
         if node.op.is_elementwise and len(node.inputs) > 1:
             _elementwise(node, sizes)
