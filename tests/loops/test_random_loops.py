@@ -36,6 +36,12 @@ LATE_SIZE: dict[str, Any] = {
     "numbers": [35, 83, 218, 584, 839, 138, 0, 5, 349, 354, 74, 791], "known": False, "backwards": True,
     "until": False, "update": False, "inside": "branch", "steps": 2, "rows": 5, "truncate": -1, "last": True,
 }  # fmt: skip
+# A size that is a row of a loop was taken for one known before the loop.
+ROW_AS_SIZE: dict[str, Any] = {
+    "sequences": [[0, 1]], "states": [], "extra": 1,
+    "numbers": [244, 741, 932, 818, 58, 215, 824, 226, 760, 308, 260, 398], "known": False, "backwards": False,
+    "until": True, "update": True, "inside": "branch", "steps": 3, "rows": 6, "truncate": -1, "last": True,
+}  # fmt: skip
 PHASES = [Phase.explicit, Phase.generate]  # shrinking would compile hundreds of programs
 UNARY = [T.tanh, T.sin, T.nnet.sigmoid, lambda v: v * 0.5, lambda v: v**2 * 0.3, T.sqr, abs]
 
@@ -141,6 +147,7 @@ class _Build:
 @example(FOUND)
 @example(SHARED_BODY)
 @example(LATE_SIZE)
+@example(ROW_AS_SIZE)
 @settings(max_examples=40, phases=PHASES)
 @given(programs())
 def test_compiled_loops_agree_with_the_reference(p: dict[str, Any]) -> None:
