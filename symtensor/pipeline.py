@@ -10,10 +10,12 @@ from symtensor_codegen.program import with_counters
 from symtensor_codegen.scalar import Scalar
 
 from .collecting import no_collection
-from .graph import Tensor
+from .graph import Tensor, ancestors
 from .loops.branches import has_branches, settle_branches
 from .loops.passes import has_loops, settle
 from .lower.plan import Plan, Result, plan
+from .lower.registers import is_worth_it
+from .ops.loop_records import LOOP
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +151,9 @@ def specialised(
     from symtensor_codegen.llvm.backend import compile_program
 
     start = perf_counter()
+    loops = [n for n in ancestors(done.stages[-1].outputs) if n.op is LOOP]
+    if not any(is_worth_it(loop, hints) for loop in loops):
+        return None
     final = [Result(n, r.cell) for n, r in zip(done.stages[-1].outputs, results, strict=True)]
     with no_collection():
         made = plan(name, inputs, cells, final, hints)

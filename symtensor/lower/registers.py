@@ -72,6 +72,15 @@ def may_fit(loop: Tensor) -> bool:
     return len(order) <= LARGEST // 8 and all(not n.inputs or n.op.pull is not None for n in order)
 
 
+def is_worth_it(loop: Tensor, hints: Mapping[Scalar, int]) -> bool:
+    """Whether the states of a loop are small where sizes are as hinted (a quick look, before lowering anything)."""
+    for state in parts_of(loop).initial:
+        sizes = [_value(size, hints) for size in state.dims]
+        if any(size is None for size in sizes) or prod(size or 0 for size in sizes) > WIDEST:
+            return False
+    return may_fit(loop)
+
+
 def holds(loop: Tensor, sizes: Sizes, hints: Mapping[Scalar, int]) -> Scalar:
     """Whether the sizes inside a loop are those that hints say."""
     result = scalar.const(True, dtypes.bool_)
