@@ -149,6 +149,7 @@ class _Settling:
             kept = {i.params["carry"] for i in self.items if i.op is HISTORY}
             only_final = [self.carry_of[k] for k in self.carry_of if k not in kept]
             found = sums(self.body, only_final, self._outputs(everything, self.shown), self.shown)
+            found = {k: made for k, made in found.items() if self._keep_sizes(made.needs)}
             self.sums = {old: found[new] for old, new in self.carry_of.items() if new in found}
             needs = [n for s in self.sums.values() for n in s.needs]
             self.stored += needs
