@@ -43,7 +43,7 @@ def passes_table() -> Table:
     """The passes over the graph, in order."""
     from . import pipeline
 
-    passes = (*pipeline.GRAPH_PASSES, pipeline.FAST_MATH)
+    passes = (*pipeline.STRUCTURE, *pipeline.GRAPH_PASSES, pipeline.FAST_MATH)
     return Table(("pass", "why"), [(step.name, step.why) for step in passes])
 
 

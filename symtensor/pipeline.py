@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 from symtensor_codegen.errors import InternalError
 from symtensor_codegen.program import with_counters
@@ -43,13 +43,24 @@ GRAPH_PASSES = (
     Pass("specialise", "cheaper operations for special operands; last, so that no rule has to know them",
          _rules("specialise")),
 )
-# Before them, where there are any: each branch and loop in its final form, its bodies rewritten by the same passes.
-# Branches come first, so that what only they need is in them; loops that are written out may leave others.
+
+class Structure(NamedTuple):
+    """A pass over branches or loops, where there are any; their bodies are rewritten by the passes over graphs."""
+
+    name: str
+    why: str
+    present: Callable[[Sequence[Tensor]], bool]
+    settled: Callable[[Sequence[Tensor], Callable[[Sequence[Tensor]], list[Tensor]]], list[Tensor]]
+
+
 STRUCTURE = (
-    ("branches", has_branches, settle_branches),
-    ("loops", has_loops, settle),
-    ("branches of loops", has_branches, settle_branches),
-)
+    Structure("branches", "what only one branch needs moves into it; first, before loops merge", has_branches,
+              settle_branches),
+    Structure("loops", "loops merge, short ones are written out, work that needs no order moves outside; before the "
+              "graph around them is rewritten", has_loops, settle),
+    Structure("branches of loops", "branches that were in loops which are written out", has_branches,
+              settle_branches),
+)  # fmt: skip
 FAST_MATH = Pass("fast_math", "rules that are not exact in IEEE arithmetic; with config.fast_math", _rules("fast_math"))
 QUICK_PASSES = (GRAPH_PASSES[0], GRAPH_PASSES[2])  # mode fast_compile: one spelling, and stable values
 
@@ -80,13 +91,13 @@ def rewritten(outputs: Sequence[Tensor], passes: Sequence[Pass]) -> list[Stage]:
 
     current = list(outputs)
     stages = [Stage("graph", tuple(current), 0.0)]
-    for name, present, settled in STRUCTURE:
-        if present(current):
+    for structure in STRUCTURE:
+        if structure.present(current):
             start = perf_counter()
-            done = settled(current, lambda inner: list(rewritten(inner, passes)[-1].outputs))
-            verify(current, done, name)
+            done = structure.settled(current, lambda inner: list(rewritten(inner, passes)[-1].outputs))
+            verify(current, done, structure.name)
             current = done
-            stages.append(Stage(name, tuple(current), (perf_counter() - start) * 1e3))
+            stages.append(Stage(structure.name, tuple(current), (perf_counter() - start) * 1e3))
     for step in passes:
         start = perf_counter()
         changed = rewrite(current, step.rules())

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
-from symtensor_codegen.program import Allocate, AllocateOutput, Gemm, Launch, Place
+from symtensor_codegen.program import Allocate, AllocateOutput, Gemm, Launch, Place, walk
 from symtensor_codegen.program_text import program_names
 from symtensor_codegen.scalar import Buffer, Dim
 from symtensor_codegen.substitution import product
@@ -13,6 +13,8 @@ from symtensor_codegen.text import Names, scalar_text
 
 from .graph import Tensor, ancestors
 from .opdef import where
+from .ops.branch_records import BRANCH
+from .ops.loop_records import LOOP, body_of
 
 if TYPE_CHECKING:
     from .lower.units import Units
@@ -42,9 +44,9 @@ def _is_number(cell: str) -> bool:
     return cell.replace(".", "", 1).isdigit()
 
 
-def counted(number: int, noun: str) -> str:
+def counted(number: int, noun: str, several: str | None = None) -> str:
     """``1 kernel``, ``2 kernels``."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    return f"{number} {noun}" if number == 1 else f"{number} {several or noun + 's'}"
 
 
 class Stages(Mapping[str, str]):
@@ -76,16 +78,22 @@ class Stages(Mapping[str, str]):
 
 def explanation(compilation: "Compilation") -> str:
     """A row per pass (nodes, milliseconds, rules fired), then the kernels and how they were found."""
+    from .pipeline import STRUCTURE
+
     rows: list[tuple[str, ...]] = []
     for stage in compilation.stages:
         fired = Counter(firing.rule for firing in stage.log)
         told = ", ".join(f"{rule} x{n}" if n > 1 else rule for rule, n in fired.most_common()) or "(unchanged)"
         if stage.name == "graph":
             told = "as written, with gradients"
+        elif any(stage.name == structure.name for structure in STRUCTURE):
+            inside = [n for n in ancestors(stage.outputs) if n.op is LOOP or n.op is BRANCH]
+            loops = sum(n.op is LOOP for n in inside)
+            told = f"{counted(loops, 'loop')}, {counted(len(inside) - loops, 'branch', 'branches')}"
         rows.append((stage.name, str(len(ancestors(stage.outputs))), f"{stage.milliseconds:.2f}", told))
     program, native = compilation.plan.program, compilation.native
-    launches = [s for s in program.steps if isinstance(s, Launch)]
-    products = sum(isinstance(s, Gemm) for s in program.steps)
+    launches = [s for s in walk(program.steps) if isinstance(s, Launch)]
+    products = sum(isinstance(s, Gemm) for s in walk(program.steps))
     times = compilation.milliseconds
     rows.append(("lower", str(len(compilation.plan.units.list)), f"{times['lower']:.2f}",
                  f"{counted(len(launches), 'kernel')}, {counted(products, 'matrix product')}"))  # fmt: skip
@@ -93,14 +101,16 @@ def explanation(compilation: "Compilation") -> str:
                  f"{counted(native.compiled, 'kernel')} compiled, {native.hits} from the cache"))  # fmt: skip
     names = program_names(program)
     units = compilation.plan.units
-    written = {buffer: unit.node for buffer, unit in units.by_buffer.items()}
-    written |= {o.buffer: n for o, n in zip(program.outputs, compilation.stages[-1].outputs, strict=True) if o.in_place}
+    written = _written(units)
+    for output, node in zip(program.outputs, compilation.stages[-1].outputs, strict=True):
+        if output.in_place:
+            written[output.buffer] = node, units
     kernels = [
         (
             launch.kernel.name,
             scalar_text(launch.extent, names),
             ", ".join(buffer.name for buffer in launch.buffers),
-            _computed(launch, written, units),
+            _computed(launch, written),
         )
         for launch in launches
     ]
@@ -110,21 +120,37 @@ def explanation(compilation: "Compilation") -> str:
     return text
 
 
-def _computed(launch: Launch, written: Mapping[Buffer, Tensor], units: "Units") -> str:
+def _written(units: "Units") -> "dict[Buffer, tuple[Tensor, Units]]":
+    """What is computed into which buffer, inside loops and branches too."""
+    found: dict[Buffer, tuple[Tensor, Units]] = {}
+    queue = [units]
+    for each in queue:
+        found |= {buffer: (unit.node, each) for buffer, unit in each.by_buffer.items()}
+        queue += each.inner
+    return found
+
+
+def _computed(launch: Launch, written: "Mapping[Buffer, tuple[Tensor, Units]]") -> str:
     """What a kernel writes: the user's name or the operation, what is fused into it, and the user's line."""
     told = []
     for here, buffer in zip(launch.kernel.buffers, launch.buffers, strict=True):
         if here not in launch.kernel.written:
             continue
-        node = written.get(buffer)
-        if node is None:
+        if buffer not in written:
             told.append(f"{buffer.name}: partial results")
             continue
-        fused = Counter(inner.op.name for inner in _fused(node, units))
+        node, units = written[buffer]
+        if node.op is LOOP:  # all its steps in one kernel, which writes several results
+            inside = [inner for inner in ancestors(body_of(node).outputs) if inner.inputs]
+            fused = Counter(inner.op.name for inner in inside)
+        else:
+            fused = Counter(inner.op.name for inner in _fused(node, units))
         parts = ", ".join(f"{name} x{n}" if n > 1 else name for name, n in fused.items())
         label = f"{node.name} = " if node.name else ""
         told.append(f"{label}{node.op.name}" + (f" of {parts}" if parts else "") + where(node))
-    return "; ".join(told)
+    if any(buffer in written and written[buffer][0].op is LOOP for buffer in launch.buffers):
+        told = [text for text in dict.fromkeys(told) if not text.endswith("partial results")]
+    return "; ".join(dict.fromkeys(told))
 
 
 def _fused(root: Tensor, units: "Units") -> list[Tensor]:

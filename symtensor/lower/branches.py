@@ -41,6 +41,7 @@ def _steps(unit: Unit, body: Body, outer: "Planner") -> list[Step]:
         sizes_inside(body, given, outer.sizes), body.index,
     )  # fmt: skip
     owners, outputs, first, last = inner.prepare()
+    outer.units.inner.append(inner.units)
     steps: list[Step] = list(constant_rows(body, given, inner, outer))
     late = {
         storage(output.buffer): Row(storage(output.buffer), outer.units.buffer(results[k]), 0)

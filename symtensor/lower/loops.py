@@ -123,6 +123,7 @@ class _Lowering:
             frozenset(k for k in range(len(body.carries)) if (HISTORY, k) in self.items),
         )  # fmt: skip
         owners, outputs, first, last = inner.prepare()
+        outer.units.inner.append(inner.units)
         share_guards(body, self.count, inner, outer)
         leaf = inner.units.leaves
         for node, source in zip(body.sequences, self.given.sequences, strict=True):

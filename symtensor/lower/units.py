@@ -165,6 +165,7 @@ class Units:
         self.list: list[Unit] = []
         self.by_buffer: dict[Buffer, Unit] = {}
         self.loops = Loops()
+        self.inner: list[Units] = []  # those of loops and branches inside
         self._pulled: dict[tuple[Tensor, Index], Scalar] = {}
         self._uses = self._count_uses()
         self._repeated = self._find_repeated()
