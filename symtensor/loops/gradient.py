@@ -10,12 +10,22 @@ from collections.abc import Mapping, Sequence
 
 from symtensor.graph import Constant, Tensor, ancestors, constant, replace, variable
 from symtensor.opdef import CONSTANT, OPS, where
-from symtensor.ops.loop_body import UNBOUNDED, capture, index_variable, keep_sizes, make_body, outer_size
+from symtensor.ops.loop_body import (
+    UNBOUNDED,
+    capture,
+    index_variable,
+    keep_sizes,
+    make_body,
+    outer_size,
+    substitution_symbols,
+)
 from symtensor.ops.loop_records import FINAL, LOOP, TRACE, body_of, final, parts_of, steps_run, trace
+from symtensor.ops.shaping_broadcast import specify_shape
 from symtensor.pullback import GradientError, has_gradient, pull_back
 from symtensor.rewrite.sizes import size_tensor
 from symtensor.types import TensorType
 from symtensor_codegen.errors import ShapeError
+from symtensor_codegen.scalar import Dim, Scalar
 
 RECOMPUTED = 4  # elementwise operations of at most this cost are done again rather than stored
 MOVES = frozenset(("dimshuffle", "reshape", "broadcast_to", "cast", "subtensor"))
@@ -69,7 +79,7 @@ class _Reverse:
             *[OPS["add"](total, arrived[v]) for total, (_, v) in zip(totals, sums, strict=True)],
             *keep_sizes([v for _, v in rows], [arrived[v] for _, v in rows], ()),
         ]
-        loop, made = self._loop(outputs, weights, [states[k] for k in carries], totals, carries, sums)
+        loop, made = self._loop(outputs, weights, [states[k] for k in carries], totals, carries, sums, rows)
         return self._parts(loop, made, carries, sums, rows)
 
     def _step(
@@ -89,6 +99,7 @@ class _Reverse:
         totals: list[Tensor],
         carries: list[int],
         sums: list[tuple[int, Tensor]],
+        rows: list[tuple[int, Tensor]],
     ) -> tuple[Tensor, list[Tensor]]:
         """The reverse loop, and the expressions inside it that ``outputs`` became."""
         body, given = self.body, self.given
@@ -124,11 +135,13 @@ class _Reverse:
                 stand_in[node] = row = variable(node.type, node.name)
                 sequences.append((row, self._rows(source)))
         inner = replace(outputs, stand_in)
+        count = len(states) + len(totals)
+        for position, (k, _) in enumerate(rows, count):
+            inner[position] = self._sized(inner[position], given.sequences[k].dims[1:], [v for v, _ in constants])
         inner, captured, holes = capture(
             inner, [index, *states, *totals, *[v for v, _ in sequences], *[v for v, _ in constants]]
         )
         constants += list(zip(holes, captured, strict=True))
-        count = len(states) + len(totals)
         nexts = keep_sizes([*states, *totals], inner[:count], [v for v, _ in constants])
         made = make_body(
             index,
@@ -146,6 +159,13 @@ class _Reverse:
         initial += [_zeros_like(given.constants[k]) for k, _ in sums]
         loop = LOOP.make(self.count, *initial, *[s for _, s in sequences], *[c for _, c in constants], body=made)
         return loop, inner
+
+    def _sized(self, g: Tensor, sizes: Sequence[Dim], constants: Sequence[Tensor]) -> Tensor:
+        """A gradient for a row, stated to have the sizes of the row where its own are computed in the step."""
+        computed = [s.param for d in g.dims if isinstance(d, Scalar) for s in substitution_symbols(d)]
+        if not any(token[0] == "value" and token[1] not in constants for token in computed):
+            return g
+        return specify_shape(g, [size if isinstance(size, int) else size_tensor(size) for size in sizes])
 
     def _recomputed(self, outputs: Sequence[Tensor]) -> frozenset[Tensor]:
         """What is not stored: everything if the body says so, else values whose sizes are computed in the step."""

@@ -31,10 +31,10 @@ class SizeMessage:
 class Sizes:
     """Equalities between sizes, with the guards that make sure of them.
 
-    ``own``: the tensors of a body, all of whose values but those ``known`` are computed.
+    ``own``: the tensors of a body, of which the variables, too, have values that are computed unless ``known``.
     """
 
-    def __init__(self, known: Mapping[Scalar, Scalar] | None = None, own: Container[Tensor] | None = None) -> None:
+    def __init__(self, known: Mapping[Scalar, Scalar] | None = None, own: Container[Tensor] = ()) -> None:
         self.own = own
         self.known: dict[Scalar, Scalar] = dict(known or {})
         self.outside = frozenset(self.known)  # sizes known before a body begins; others are learned from guards
@@ -74,7 +74,7 @@ class Sizes:
         """Whether a size depends on a value that the call itself computes."""
         tokens = [symbol.param for symbol in scalar_symbols(size) if symbol not in self.outside]
         values = [token[1] for token in tokens if token[0] == "value"]
-        return any(node.inputs if self.own is None else node in self.own for node in values)
+        return any(node.inputs or node in self.own for node in values)
 
     def _learn(self, symbol: Scalar, value: Scalar) -> None:
         if symbol in scalar_symbols(value):
@@ -99,7 +99,7 @@ def find_sizes(
 
     ``known`` replaces sizes from the start; ``inside``: the tensors are those of a body.
     """
-    sizes = Sizes(known, frozenset(order) if inside else None)
+    sizes = Sizes(known, frozenset(order) if inside else ())
     for node in order:
         if node.op.is_elementwise and len(node.inputs) > 1:
             _elementwise(node, sizes)
