@@ -24,6 +24,7 @@ from symtensor.ops.shaping_broadcast import specify_shape
 from symtensor.pullback import GradientError, has_gradient, pull_back
 from symtensor.rewrite.sizes import size_tensor
 from symtensor.types import TensorType
+from symtensor_codegen import dtypes
 from symtensor_codegen.errors import ShapeError
 from symtensor_codegen.scalar import Dim, Scalar
 
@@ -168,12 +169,12 @@ class _Reverse:
         return specify_shape(g, [size if isinstance(size, int) else size_tensor(size) for size in sizes])
 
     def _recomputed(self, outputs: Sequence[Tensor]) -> frozenset[Tensor]:
-        """What is not stored: everything if the body says so, else values whose sizes are computed in the step."""
+        """What is not stored: everything if the body says so, else loops and values whose sizes the step computes."""
         order = ancestors(outputs)
         if self.body.recompute:
             return frozenset(order)
         outside = outer_size(self.body, self.node.inputs)
-        found = set()
+        found = {node for node in order if node.element is dtypes.results}  # only what is taken out of one is a value
         for node in order:
             try:
                 for size in node.dims:
