@@ -105,10 +105,45 @@ class _Reverse:
         """The reverse loop, and the expressions inside it that ``outputs`` became."""
         body, given = self.body, self.given
         index = index_variable()
+        try:
+            inner, sequences, constants = self._from_saved(outputs, weights, index, self._recomputed(outputs))
+        except ShapeError:  # a loop inside runs over something of which only the step knew the size: not from its value
+            everything = frozenset(ancestors(outputs))
+            inner, sequences, constants = self._from_saved(outputs, weights, index, everything)
+        count = len(states) + len(totals)
+        for position, (k, _) in enumerate(rows, count):
+            inner[position] = self._sized(inner[position], given.sequences[k].dims[1:], [v for v, _ in constants])
+        inner, captured, holes = capture(
+            inner, [index, *states, *totals, *[v for v, _ in sequences], *[v for v, _ in constants]]
+        )
+        constants += list(zip(holes, captured, strict=True))
+        nexts = keep_sizes([*states, *totals], inner[:count], [v for v, _ in constants])
+        made = make_body(
+            index,
+            (*states, *totals),
+            tuple(v for v, _ in sequences),
+            tuple(v for v, _ in constants),
+            tuple(nexts),
+            None,
+            not body.backwards,
+            -1,
+            f"gradient of {body.name}" if body.name else "gradient",
+            recompute=body.recompute,
+        )
+        initial = [self.finals[k] if k in self.finals else _zeros_like(given.initial[k]) for k in carries]
+        initial += [_zeros_like(given.constants[k]) for k, _ in sums]
+        loop = LOOP.make(self.count, *initial, *[s for _, s in sequences], *[c for _, c in constants], body=made)
+        return loop, inner
+
+    def _from_saved(
+        self, outputs: list[Tensor], weights: Mapping[Tensor, Tensor], index: Tensor, recomputed: frozenset[Tensor]
+    ) -> tuple[list[Tensor], list[tuple[Tensor, Tensor]], list[tuple[Tensor, Tensor]]]:
+        """The outputs over variables of the reverse loop, with its sequences and constants: variables and sources."""
+        body, given = self.body, self.given
         forward = frozenset(body.variables)
         sizes = self._sizes(outputs)
         free = frozenset([*body.carries, *body.nexts, *sizes])
-        saved = _saved(outputs, forward, free, self._recomputed(outputs))
+        saved = _saved(outputs, forward, free, recomputed)
         stand_in: dict[Tensor, Tensor] = {}
         sequences: list[tuple[Tensor, Tensor]] = [(weights[v], self._rows(g)) for v, g in self.traces.items()]
         constants: list[tuple[Tensor, Tensor]] = []
@@ -135,31 +170,7 @@ class _Reverse:
                 )
                 stand_in[node] = row = variable(node.type, node.name)
                 sequences.append((row, self._rows(source)))
-        inner = replace(outputs, stand_in)
-        count = len(states) + len(totals)
-        for position, (k, _) in enumerate(rows, count):
-            inner[position] = self._sized(inner[position], given.sequences[k].dims[1:], [v for v, _ in constants])
-        inner, captured, holes = capture(
-            inner, [index, *states, *totals, *[v for v, _ in sequences], *[v for v, _ in constants]]
-        )
-        constants += list(zip(holes, captured, strict=True))
-        nexts = keep_sizes([*states, *totals], inner[:count], [v for v, _ in constants])
-        made = make_body(
-            index,
-            (*states, *totals),
-            tuple(v for v, _ in sequences),
-            tuple(v for v, _ in constants),
-            tuple(nexts),
-            None,
-            not body.backwards,
-            -1,
-            f"gradient of {body.name}" if body.name else "gradient",
-            recompute=body.recompute,
-        )
-        initial = [self.finals[k] if k in self.finals else _zeros_like(given.initial[k]) for k in carries]
-        initial += [_zeros_like(given.constants[k]) for k, _ in sums]
-        loop = LOOP.make(self.count, *initial, *[s for _, s in sequences], *[c for _, c in constants], body=made)
-        return loop, inner
+        return replace(outputs, stand_in), sequences, constants
 
     def _sized(self, g: Tensor, sizes: Sequence[Dim], constants: Sequence[Tensor]) -> Tensor:
         """A gradient for a row, stated to have the sizes of the row where its own are computed in the step."""

@@ -22,8 +22,11 @@ from symtensor.ops.loop_records import (
     steps_run,
     trace,
 )
+from symtensor.ops.shaping_broadcast import specify_shape
+from symtensor.rewrite.sizes import sizes_as_tensors
 from symtensor_codegen import dtypes
 from symtensor_codegen.errors import InternalError, ShapeError
+from symtensor_codegen.scalar import Dim
 
 from .delays import last_few
 from .merging import merge_loops, unroll_short
@@ -138,7 +141,12 @@ class _Settling:
         until = [self.body.until] if self.body.until is not None else []
         finals = {i.params["carry"] for i in self.items if i.op in (FINAL, HISTORY)}
         live = _live(self.body, [*self.shown, *until], finals)
-        self._change(rewriting(self._outputs(live, self.shown)), live)
+        outputs = rewriting(self._outputs(live, self.shown))
+        first = len(outputs) - len(self.shown)
+        outside = outer_size(self.body, [self.count, *self.outer.values()])
+        for position, old in enumerate(self.shown, first):
+            outputs[position] = _stated(outputs[position], old, outside)
+        self._change(outputs, live)
 
     def move_out(self) -> None:
         """Compute outside what need not be computed step by step."""
@@ -267,6 +275,16 @@ class _Settling:
         if inner.op is CONSTANT or inner in body.constants or inner in self.outer:
             return broadcast_sizes(self.outer.get(inner, inner), [self.count, *sizes(self.outer.get(inner, inner))])
         return trace(self.new, inner)
+
+
+def _stated(new: Tensor, old: Tensor, outside: Callable[[Dim], Dim]) -> Tensor:
+    """``new``, stated to have the sizes of ``old`` where its own are not known outside of the loop."""
+    try:
+        for size in new.dims:
+            outside(size)
+    except ShapeError:
+        return specify_shape(new, sizes_as_tensors(old.dims))
+    return new
 
 
 def _live(body: Body, wanted: Sequence[Tensor], finals: set[int]) -> list[int]:
