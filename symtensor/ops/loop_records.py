@@ -21,6 +21,10 @@ from .loop_body import Body, Parts, outer_size, parts
 from .shaping_broadcast import changed_state
 
 
+class StateTypeError(DTypeError, ValueError):
+    """A step gives a state another element type; to Theano that is a ValueError."""
+
+
 class ScanLengthError(UserError, ValueError):
     """More steps are asked for than there are rows, or fewer than none."""
 
@@ -62,7 +66,7 @@ def state_label(before: Tensor) -> str:
 def _check_state(body: Body, before: Tensor, after: Tensor) -> None:
     name = state_label(before)
     if before.element is not after.element:
-        raise DTypeError(
+        raise StateTypeError(
             f"scan{body.name and ' ' + body.name}: {name} begins as {before.element} but a step makes it "
             f"{after.element}{where(after)}; cast the initial value or the step's result"
         )

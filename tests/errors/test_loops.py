@@ -8,7 +8,7 @@ import symtensor.tensor as T
 from symtensor import function, scan
 from symtensor.ifelse import case, cond, ifelse
 from symtensor.loops import ScanError
-from symtensor.ops.loop_records import ScanLengthError
+from symtensor.ops.loop_records import ScanLengthError, StateTypeError
 from symtensor.pullback import GradientError
 from symtensor.scan_module import until
 from symtensor_codegen.errors import DTypeError, OutOfRangeError, ShapeError
@@ -21,7 +21,7 @@ bad = Table()
 
 
 @bad(
-    DTypeError,
+    StateTypeError,
     "scan walk: state 's[t-1]' begins as float32 but a step makes it float64 (HERE); cast the initial value or the "
     "step's result",
 )
@@ -61,7 +61,7 @@ def state_that_grows_in_a_loop_written_out() -> object:
     return function([s], out[-1], name="f")([1.0, 2.0])
 
 
-@bad(DTypeError, "scan while_loop: state 'w' begins as float64 but a step makes it float32 (HERE); cast the initial "
+@bad(StateTypeError, "scan while_loop: state 'w' begins as float64 but a step makes it float32 (HERE); cast the initial "
      "value or the step's result")  # fmt: skip
 def while_state_of_another_type() -> object:
     return symtensor.while_loop(lambda v: v < 1, lambda v: T.cast(v, "float32"), T.dscalar("w"))

@@ -152,9 +152,9 @@ def test_38_no_steps() -> None:
 
 
 def test_39_state_of_another_type_is_refused() -> None:
-    with pytest.raises((TypeError, ValueError), match="begins as float32 but a step makes it float64"):
+    with pytest.raises(ValueError, match="begins as float32 but a step makes it float64"):
         scan(lambda s, v: s * v, outputs_info=T.fscalar("s"), non_sequences=T.dscalar("v"), n_steps=3)
-    with pytest.raises((TypeError, ValueError), match="begins as int64 but a step makes it float64"):
+    with pytest.raises(ValueError, match="begins as int64 but a step makes it float64"):
         scan(lambda s: s * 0.5, outputs_info=T.constant(0), n_steps=3)
     with pytest.raises(ValueError, match=r"state 's\[t-1\]' begins as .* but a step makes it"):
         scan(lambda s: s + T.dmatrix("m"), outputs_info=T.dvector("s"), n_steps=3)
