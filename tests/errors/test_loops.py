@@ -61,8 +61,8 @@ def state_that_grows_in_a_loop_written_out() -> object:
     return function([s], out[-1], name="f")([1.0, 2.0])
 
 
-@bad(StateTypeError, "scan while_loop: state 'w' begins as float64 but a step makes it float32 (HERE); cast the initial "
-     "value or the step's result")  # fmt: skip
+@bad(StateTypeError, "scan while_loop: state 'w' begins as float64 but a step makes it float32 (HERE); cast the "
+     "initial value or the step's result")  # fmt: skip
 def while_state_of_another_type() -> object:
     return symtensor.while_loop(lambda v: v < 1, lambda v: T.cast(v, "float32"), T.dscalar("w"))
 
