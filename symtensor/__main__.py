@@ -66,7 +66,7 @@ def config_table() -> Table:
 
 def cache_table() -> Table:
     """The kernel cache on disk."""
-    from symtensor_codegen.llvm import cache
+    from symtensor_codegen import cache
 
     state = cache.info()
     rows = [
@@ -115,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if chosen.clear:
         if chosen.table != "cache":
             parser.error("--clear goes with cache")
-        from symtensor_codegen.llvm import cache
+        from symtensor_codegen import cache
 
         print(f"removed {cache.clear()} files")
     table = TABLES[chosen.table]()

@@ -50,7 +50,7 @@ def test_the_cache_is_cleared(tmp_path: Path) -> None:
     folder = str(tmp_path)
     python(
         "-c",
-        "from symtensor_codegen.llvm import cache; cache.put('0' * 40, b'kernel')",
+        "from symtensor_codegen import cache; cache.put('0' * 40, b'kernel')",
         SYMTENSOR_CACHE_DIR=folder,
     )
     assert "removed 1 files" in python("-m", "symtensor", "cache", "--clear", SYMTENSOR_CACHE_DIR=folder)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from symtensor_codegen.llvm import cache
-from symtensor_codegen.llvm.cache import CacheWarning, Store
+from symtensor_codegen import cache
+from symtensor_codegen.cache import CacheWarning, Store
 
 KEY = cache.key("example")
 
@@ -151,7 +151,8 @@ RACE = """
 import numpy as np, sys
 from symtensor_codegen.llvm.calling import make_callable
 from tests.codegen.runtime_programs import add_spec
-from symtensor_codegen.llvm import cache, jit
+from symtensor_codegen import cache
+from symtensor_codegen.llvm import jit
 number = int(sys.argv[1])
 add = make_callable(add_spec())
 assert (add(np.arange(9.0), np.ones(9)) == np.arange(9.0) + 1).all()

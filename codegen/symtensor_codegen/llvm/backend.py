@@ -10,8 +10,9 @@ from time import perf_counter
 from typing import Any
 from weakref import WeakValueDictionary
 
+from symtensor_codegen import cache
 from symtensor_codegen.errors import UserError
-from symtensor_codegen.llvm import cache, panels
+from symtensor_codegen.llvm import panels
 from symtensor_codegen.llvm.calling import runtime_symbols
 from symtensor_codegen.llvm.emit_program import emit_program
 from symtensor_codegen.llvm.target import fingerprint, host

@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from symtensor_codegen.llvm import cache, jit, runtime_ir, threads
+from symtensor_codegen import cache
+from symtensor_codegen.llvm import jit, runtime_ir, threads
 from symtensor_codegen.llvm.cells import Cell
 from symtensor_codegen.llvm.target import fingerprint
 

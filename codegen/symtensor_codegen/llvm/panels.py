@@ -355,8 +355,8 @@ class _Writer:
 
 @cache
 def _library(name: str) -> Any:
+    from symtensor_codegen import cache as stored
     from symtensor_codegen import dtypes
-    from symtensor_codegen.llvm import cache as stored
     from symtensor_codegen.llvm.jit import compile_ir, load
     from symtensor_codegen.llvm.target import fingerprint, host
 

@@ -12,7 +12,7 @@ import platform
 import sys
 from typing import NamedTuple
 
-from symtensor_codegen.llvm import cache
+from symtensor_codegen import cache
 
 __all__ = ["RUNTIME_ABI", "Target", "describe", "fingerprint", "host"]
 
