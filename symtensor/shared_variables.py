@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from symtensor_codegen import dtypes
+from symtensor_codegen.cells import Cell
 from symtensor_codegen.errors import DTypeError, ShapeError
-from symtensor_codegen.llvm.cells import Cell
 
 from .graph import Tensor, _leaf
 from .opdef import SHARED

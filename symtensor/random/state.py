@@ -10,7 +10,7 @@ from symtensor.opdef import SHARED
 from symtensor.shared_variables import SharedVariable
 from symtensor.types import TensorType, tensor_type
 from symtensor_codegen import dtypes
-from symtensor_codegen.llvm.cells import Cell
+from symtensor_codegen.cells import Cell
 
 Seed = Any  # what numpy.random.SeedSequence takes: an int, a sequence of ints, or None
 Words = npt.NDArray[np.uint64]

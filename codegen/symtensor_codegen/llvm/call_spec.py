@@ -14,8 +14,8 @@ from typing import Any, Final, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from symtensor_codegen.cells import Cell
 from symtensor_codegen.errors import InternalError
-from symtensor_codegen.llvm.cells import Cell
 
 RETURN: Final = 0
 SWAP: Final = 1

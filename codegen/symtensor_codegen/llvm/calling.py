@@ -17,6 +17,7 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
+from symtensor_codegen.cells import Cell
 from symtensor_codegen.llvm import calling_portable, native, native_types, runtime_ir
 from symtensor_codegen.llvm.call_spec import (
     IN_PLACE,
@@ -34,7 +35,6 @@ from symtensor_codegen.llvm.call_spec import (
     frame_layout,
     layout_of,
 )
-from symtensor_codegen.llvm.cells import Cell
 
 __all__ = [
     "INTERRUPTED",

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from symtensor_codegen import cache
+from symtensor_codegen.cells import Cell
 from symtensor_codegen.llvm import jit, runtime_ir, threads
-from symtensor_codegen.llvm.cells import Cell
 from symtensor_codegen.llvm.target import fingerprint
 
 __all__ = ["Runtime", "runtime"]
