@@ -3,11 +3,12 @@
 Settings are read once from the environment variable ``SYMTENSOR_FLAGS`` (``name=value`` pairs separated by
 commas, as ``THEANO_FLAGS``), can be assigned at run time, and can be changed for a while with
 ``config.change``. Of ``THEANO_FLAGS`` the settings that mean the same here are read first (those of
-``THEANO_NAMES``, ``mode`` and ``optimizer``); what concerns Theano's own compilers has no meaning here and is passed
-over.
+``THEANO_NAMES``, ``mode``, ``optimizer`` and ``device``); what concerns Theano's own compilers has no meaning here
+and is passed over.
 """
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,14 +21,28 @@ class ConfigError(UserError, ValueError):
 
 
 class _Setting:
-    """One setting: its default, how text becomes a value, the values allowed, and what it means."""
+    """One setting: its default, how text becomes a value, the values allowed, and what it means.
 
-    __slots__ = ("choices", "default", "doc", "read")
+    ``pattern``: what the values look like, where they are more than the ``choices`` tell.
+    """
+
+    __slots__ = ("choices", "default", "doc", "pattern", "read")
 
     def __init__(
-        self, default: Any, doc: str, choices: tuple[Any, ...] = (), read: Callable[[str], Any] = str
+        self,
+        default: Any,
+        doc: str,
+        choices: tuple[Any, ...] = (),
+        read: Callable[[str], Any] = str,
+        pattern: str | None = None,
     ) -> None:
-        self.default, self.doc, self.choices, self.read = default, doc, choices, read
+        self.default, self.doc, self.choices, self.read, self.pattern = default, doc, choices, read, pattern
+
+    def takes(self, value: Any) -> bool:
+        """Whether the setting may have this value."""
+        if self.pattern is not None:
+            return isinstance(value, str) and re.fullmatch(self.pattern, value) is not None
+        return not self.choices or value in self.choices
 
 
 def _boolean(text: str) -> Any:
@@ -47,6 +62,19 @@ def _mode(text: str) -> str:
     return MODE_NAMES.get(text.lower(), text)
 
 
+DEVICES = ("cpu", "cuda", "cuda:N", "cuda:sm_NN")
+DEVICE_PATTERN = r"cpu|cuda|cuda:(\d{1,4}|sm_\d{2,3}[af]?)"
+
+
+def device_name(text: str) -> str:
+    """The name of a device; Theano's ``gpu``, ``gpu1``, ``cuda1`` are ``cuda`` and ``cuda:1``."""
+    theano = re.fullmatch(r"(gpu|cuda)(\d{0,4})", text)
+    if theano is None:
+        return text
+    number = int(theano[2] or 0)
+    return f"cuda:{number}" if number else "cuda"
+
+
 SETTINGS = {
     "floatX": _Setting(
         "float64",
@@ -57,7 +85,14 @@ SETTINGS = {
         "numpy", "Number promotion: NumPy 2 with weak Python scalars, or Theano's rules.", ("numpy", "theano")
     ),
     "mode": _Setting("fast_run", "Default mode of function().", MODES, _mode),
-    "device": _Setting("cpu", "Where compiled functions run.", ("cpu",)),
+    "device": _Setting(
+        "cpu", "Where compiled functions run, and new shared variables live.", DEVICES, device_name, DEVICE_PATTERN
+    ),
+    "matmul_precision": _Setting(
+        "float32",
+        "What float32 matrices may be rounded to before they are multiplied on a device; sums are float32.",
+        ("float32", "tf32", "bfloat16", "float16"),
+    ),
     "compute_test_value": _Setting(
         "off",
         "Compute x.tag.test_value of expressions while they are built.",
@@ -88,6 +123,9 @@ def _theano_settings(flags: str) -> Iterator[tuple[str, str]]:
         mode = "fast_compile"
     if mode in MODE_NAMES:
         yield "mode", mode
+    device = device_name(given.get("device", "cpu"))
+    if re.fullmatch(DEVICE_PATTERN, device):
+        yield "device", device
 
 
 class Config:
@@ -118,7 +156,7 @@ class Config:
             raise AttributeError(f"config has no setting {name!r}; there are {', '.join(SETTINGS)}")
         if isinstance(value, str):
             value = setting.read(value)
-        if setting.choices and value not in setting.choices:
+        if not setting.takes(value):
             raise ConfigError(f"config.{name} takes {' or '.join(map(repr, setting.choices))}, not {value!r}")
         object.__setattr__(self, name, value)
 

@@ -247,8 +247,8 @@ def clone_type() -> object:
 
 @bad(
     AttributeError,
-    "config has no setting 'floatx'; there are floatX, cast_policy, mode, device, compute_test_value, "
-    "on_unused_input, exception_verbosity, profile, fast_math",
+    "config has no setting 'floatx'; there are floatX, cast_policy, mode, device, matmul_precision, "
+    "compute_test_value, on_unused_input, exception_verbosity, profile, fast_math",
 )
 def setting_unknown() -> None:
     config.floatx = "float32"
@@ -272,8 +272,8 @@ def setting_mode() -> None:
 
 @bad(
     AttributeError,
-    "config has no setting 'gpu'; there are floatX, cast_policy, mode, device, compute_test_value, "
-    "on_unused_input, exception_verbosity, profile, fast_math",
+    "config has no setting 'gpu'; there are floatX, cast_policy, mode, device, matmul_precision, "
+    "compute_test_value, on_unused_input, exception_verbosity, profile, fast_math",
 )
 def setting_read() -> object:
     return config.gpu
@@ -282,7 +282,7 @@ def setting_read() -> object:
 @bad(
     ConfigError,
     "SYMTENSOR_FLAGS: there is no setting 'floatY'; there are floatX, cast_policy, mode, device, "
-    "compute_test_value, on_unused_input, exception_verbosity, profile, fast_math",
+    "matmul_precision, compute_test_value, on_unused_input, exception_verbosity, profile, fast_math",
 )
 def flags_unknown() -> object:
     return Config("floatY=float32")
