@@ -1,0 +1,284 @@
+"""The functions that emitted kernels call: each is put in front of a kernel that uses it, with what it needs itself."""
+
+from collections.abc import Iterable
+from typing import Final
+
+TYPES: Final = """\
+typedef signed char i8; typedef short i16; typedef int i32; typedef long long i64;
+typedef unsigned char u8; typedef unsigned short u16; typedef unsigned int u32; typedef unsigned long long u64;
+typedef float f32; typedef double f64;
+"""
+
+_INLINE: Final = "static __device__ __forceinline__"
+
+FUNCTIONS: Final[dict[str, str]] = {
+    "st_half_to_float": """\
+#ifndef ST_HOST
+static __device__ __forceinline__ f32 st_half_to_float(u16 x) {
+    f32 y;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(y) : "h"(x));
+    return y;
+}
+#endif
+""",
+    "st_float_to_half": """\
+#ifndef ST_HOST
+static __device__ __forceinline__ u16 st_float_to_half(f32 x) {
+    u16 y;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(y) : "f"(x));
+    return y;
+}
+#endif
+""",
+    "st_double_to_half": """\
+#ifndef ST_HOST
+static __device__ __forceinline__ u16 st_double_to_half(f64 x) {
+    u16 y;
+    asm("cvt.rn.f16.f64 %0, %1;" : "=h"(y) : "d"(x));
+    return y;
+}
+#endif
+""",
+    "st_round_half": f"""\
+{_INLINE} f32 st_round_half(f32 x) {{ return st_half_to_float(st_float_to_half(x)); }}
+""",
+    "st_absolute": f"""\
+template <class T> {_INLINE} T st_absolute(T x) {{ return x < 0 ? (T)(0 - (u64)x) : x; }}
+""",
+    "st_sign": f"""\
+template <class T> {_INLINE} T st_sign(T x) {{ return x > 0 ? (T)1 : x < 0 ? (T)-1 : x == 0 ? (T)0 : x; }}
+""",
+    "st_minimum": f"""\
+template <class T> {_INLINE} T st_minimum(T a, T b) {{ return a < b || a != a ? a : b; }}
+""",
+    "st_maximum": f"""\
+template <class T> {_INLINE} T st_maximum(T a, T b) {{ return a > b || a != a ? a : b; }}
+""",
+    "st_fmin": f"""\
+template <class T> {_INLINE} T st_fmin(T a, T b) {{ return a < b || b != b ? a : b; }}
+""",
+    "st_fmax": f"""\
+template <class T> {_INLINE} T st_fmax(T a, T b) {{ return a > b || b != b ? a : b; }}
+""",
+    # The quotient is rounded down and has the remainder's sign with the divisor's; -1 is apart, since the least
+    # integer has no positive counterpart.
+    "st_floordiv": f"""\
+template <class T> {_INLINE} T st_floordiv(T a, T b) {{
+    if (b == 0) return 0;
+    if ((T)-1 < 0 && b == (T)-1) return (T)(0 - (u64)a);
+    const T q = a / b;
+    return (T)(a % b) != 0 && ((a < 0) != (b < 0)) ? (T)(q - 1) : q;
+}}
+""",
+    "st_mod": f"""\
+template <class T> {_INLINE} T st_mod(T a, T b) {{
+    if (b == 0 || ((T)-1 < 0 && b == (T)-1)) return 0;
+    const T r = a % b;
+    return r != 0 && ((a < 0) != (b < 0)) ? (T)(r + b) : r;
+}}
+""",
+    "st_shift_left": f"""\
+template <class T> {_INLINE} T st_shift_left(T a, T b) {{
+    return (u64)b < 8 * sizeof(T) ? (T)((u64)a << (u64)b) : (T)0;
+}}
+""",
+    "st_shift_right": f"""\
+template <class T> {_INLINE} T st_shift_right(T a, T b) {{
+    const u64 bits = 8 * sizeof(T);
+    return (u64)b < bits ? (T)(a >> b) : a < 0 ? (T)-1 : (T)0;
+}}
+""",
+    "st_to_u64": f"""\
+template <class T> {_INLINE} u64 st_to_u64(T x) {{
+    const T half = (T)9223372036854775808.0;
+    return x >= half ? (u64)(i64)(x - half) ^ 0x8000000000000000ULL : (u64)(i64)x;
+}}
+""",
+    "st_fail": f"""\
+{_INLINE} void st_fail(int* status, int number) {{ atomicMin(status, number); }}
+""",
+    "st_checked": f"""\
+{_INLINE} i64 st_checked(i64 at, i64 extent, int* status, int number) {{
+    if (at < 0) at += extent;
+    if ((u64)at < (u64)extent) return at;
+    st_fail(status, number);
+    return 0;
+}}
+""",
+    "st_pack": """\
+template <class T, int N> struct __align__(N * sizeof(T) < 16 ? N * sizeof(T) : 16) st_pack { T v[N]; };
+#ifndef ST_HOST
+template <class P, class T> static __device__ __forceinline__ P st_load_pack(const T* p, i64 at) {
+    return *reinterpret_cast<const P*>(p + at);
+}
+template <class P, class T> static __device__ __forceinline__ void st_store_pack(T* p, i64 at, const P& pack) {
+    *reinterpret_cast<P*>(p + at) = pack;
+}
+#endif
+""",
+    # Teams: blockDim.x threads beside each other (a power of two, at most 32 or the whole block).
+    "st_team_mask": f"""\
+{_INLINE} unsigned st_team_mask() {{
+    const unsigned lane = (threadIdx.y * blockDim.x + threadIdx.x) & 31u;
+    return blockDim.x >= 32 ? 0xffffffffu : ((1u << blockDim.x) - 1u) << (lane & ~(blockDim.x - 1u));
+}}
+""",
+    "st_team_sync": f"""\
+{_INLINE} void st_team_sync() {{
+    if (blockDim.x > 32) __syncthreads(); else __syncwarp(st_team_mask());
+}}
+""",
+    "st_lanes": f"""\
+template <class T> {_INLINE} T st_lane_xor(unsigned mask, T x, int distance) {{
+    return sizeof(T) < 4 ? (T)__shfl_xor_sync(mask, (int)x, distance) : (T)__shfl_xor_sync(mask, x, distance);
+}}
+template <class T> {_INLINE} T st_lane_up(unsigned mask, T x, int distance, int width) {{
+    if (sizeof(T) < 4) return (T)__shfl_up_sync(mask, (int)x, distance, width);
+    return (T)__shfl_up_sync(mask, x, distance, width);
+}}
+""",
+    # A reduction over the threads of a team, which all get the result. Its order is that of a tree: always the same.
+    "st_reduce_row": f"""\
+template <class T, class Scratch, class Combine>
+{_INLINE} T st_reduce_row(T x, Scratch& scratch, Combine combine) {{
+    const unsigned mask = st_team_mask();
+    const int width = blockDim.x < 32 ? blockDim.x : 32;
+    for (int distance = width / 2; distance > 0; distance /= 2) x = combine(x, st_lane_xor(mask, x, distance));
+    if (blockDim.x > 32) {{
+        if (threadIdx.x % 32 == 0) scratch[threadIdx.x / 32] = x;
+        __syncthreads();
+        x = scratch[0];
+        for (unsigned warp = 1; warp < blockDim.x / 32; ++warp) x = combine(x, (T)scratch[warp]);
+        __syncthreads();
+    }}
+    return x;
+}}
+""",
+    # The same where a team is a column of a block: blockDim.y threads, the items beside each other.
+    "st_reduce_column": f"""\
+template <class T, class Scratch, class Combine>
+{_INLINE} T st_reduce_column(T x, Scratch& scratch, Combine combine) {{
+    if (blockDim.y == 1) return x;
+    const unsigned own = threadIdx.y * blockDim.x + threadIdx.x;
+    scratch[own] = x;
+    __syncthreads();
+    for (unsigned half = blockDim.y / 2; half > 0; half /= 2) {{
+        if (threadIdx.y < half) scratch[own] = combine((T)scratch[own], (T)scratch[own + half * blockDim.x]);
+        __syncthreads();
+    }}
+    x = scratch[threadIdx.x];
+    __syncthreads();
+    return x;
+}}
+""",
+    # The better of two extremes with their positions: NaN first, of equal ones the earlier.
+    "st_better": f"""\
+template <class T> {_INLINE} bool st_above(T a, i64 at, T b, i64 bt) {{
+    const bool nan_a = a != a, nan_b = b != b;
+    if (nan_a || nan_b) return nan_a && (!nan_b || at < bt);
+    return a > b || (a == b && at < bt);
+}}
+template <class T> {_INLINE} bool st_below(T a, i64 at, T b, i64 bt) {{
+    const bool nan_a = a != a, nan_b = b != b;
+    if (nan_a || nan_b) return nan_a && (!nan_b || at < bt);
+    return a < b || (a == b && at < bt);
+}}
+""",
+    "st_extreme_row": f"""\
+template <class T, class Scratch, class Places, class Wins>
+{_INLINE} void st_extreme_row(T& x, i64& at, Scratch& scratch, Places& places, Wins wins) {{
+    const unsigned mask = st_team_mask();
+    const int width = blockDim.x < 32 ? blockDim.x : 32;
+    for (int distance = width / 2; distance > 0; distance /= 2) {{
+        const T y = st_lane_xor(mask, x, distance);
+        const i64 there = st_lane_xor(mask, at, distance);
+        if (wins(y, there, x, at)) {{ x = y; at = there; }}
+    }}
+    if (blockDim.x > 32) {{
+        if (threadIdx.x % 32 == 0) {{ scratch[threadIdx.x / 32] = x; places[threadIdx.x / 32] = at; }}
+        __syncthreads();
+        x = scratch[0]; at = places[0];
+        for (unsigned warp = 1; warp < blockDim.x / 32; ++warp) {{
+            const T y = scratch[warp];
+            const i64 there = places[warp];
+            if (wins(y, there, x, at)) {{ x = y; at = there; }}
+        }}
+        __syncthreads();
+    }}
+}}
+""",
+    "st_extreme_column": f"""\
+template <class T, class Scratch, class Places, class Wins>
+{_INLINE} void st_extreme_column(T& x, i64& at, Scratch& scratch, Places& places, Wins wins) {{
+    if (blockDim.y == 1) return;
+    const unsigned own = threadIdx.y * blockDim.x + threadIdx.x;
+    scratch[own] = x; places[own] = at;
+    __syncthreads();
+    for (unsigned half = blockDim.y / 2; half > 0; half /= 2) {{
+        if (threadIdx.y < half) {{
+            const T y = scratch[own + half * blockDim.x];
+            const i64 there = places[own + half * blockDim.x];
+            if (wins(y, there, (T)scratch[own], (i64)places[own])) {{ scratch[own] = y; places[own] = there; }}
+        }}
+        __syncthreads();
+    }}
+    x = scratch[threadIdx.x]; at = places[threadIdx.x];
+    __syncthreads();
+}}
+""",
+    # Running combination over the threads of a team: ``x`` becomes that of all threads up to this one, ``total``
+    # that of the whole team.
+    "st_scan_row": f"""\
+template <class T, class Scratch, class Combine>
+{_INLINE} T st_scan_row(T x, T& total, Scratch& scratch, Combine combine) {{
+    const unsigned mask = st_team_mask();
+    const int width = blockDim.x < 32 ? blockDim.x : 32;
+    const int lane = threadIdx.x % width;
+    for (int distance = 1; distance < width; distance *= 2) {{
+        const T y = st_lane_up(mask, x, distance, width);
+        if (lane >= distance) x = combine(y, x);
+    }}
+    total = __shfl_sync(mask, x, width - 1, width);
+    if (blockDim.x > 32) {{
+        const unsigned warp = threadIdx.x / 32;
+        if (lane == 31) scratch[warp] = x;
+        __syncthreads();
+        if (warp > 0) {{
+            T before = scratch[0];
+            for (unsigned k = 1; k < warp; ++k) before = combine(before, (T)scratch[k]);
+            x = combine(before, x);
+        }}
+        total = scratch[0];
+        for (unsigned k = 1; k < blockDim.x / 32; ++k) total = combine(total, (T)scratch[k]);
+        __syncthreads();
+    }}
+    return x;
+}}
+""",
+}
+NEEDS: Final[dict[str, tuple[str, ...]]] = {
+    "st_round_half": ("st_half_to_float", "st_float_to_half"),
+    "st_checked": ("st_fail",),
+    "st_team_sync": ("st_team_mask",),
+    "st_reduce_row": ("st_team_mask", "st_lanes"),
+    "st_extreme_row": ("st_team_mask", "st_lanes"),
+    "st_scan_row": ("st_team_mask", "st_lanes"),
+}
+NAMES: Final = {"st_load_pack": "st_pack", "st_store_pack": "st_pack", "st_above": "st_better", "st_below": "st_better"}
+"""Functions that stand in the text of another one."""
+
+
+def functions(used: Iterable[str]) -> str:
+    """The text of the functions used, each after those that it needs itself."""
+    wanted: list[str] = []
+
+    def want(name: str) -> None:
+        name = NAMES.get(name, name)
+        if name not in wanted:
+            for needed in NEEDS.get(name, ()):
+                want(needed)
+            wanted.append(name)
+
+    for name in used:
+        want(name)
+    return "".join(FUNCTIONS[name] for name in wanted)

@@ -1,0 +1,359 @@
+"""How the loops of a kernel become blocks and threads.
+
+A kernel is cut into *stages*, each a launch of its own: statements that share registers stay together, loop nests that
+share none follow each other. A stage has *items*, the iterations of independent outer loops, and one of four forms:
+
+- ``map``: a thread an item (several neighbours in one access of 16 bytes where memory is read in order);
+- ``nest``: items of up to three loops on a grid of as many dimensions, so that no index is divided;
+- ``team``: threads share the loops inside an item, sums over them included; a team is a row of a block (2 to 32
+  threads, or all of them), or a column where neighbouring items are neighbours in memory;
+- ``owned``: what has an order of its own. Every thread runs all of it, and stores only what it owns, so each element
+  gets its values in order, whatever the number of threads.
+
+Nothing here depends on sizes: grids and teams are chosen for each launch, from its parameters.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from symtensor_codegen.cuda.dependence import Scan, independent, nodes_of, scan_of, stores_of, touched
+from symtensor_codegen.expr import topological
+from symtensor_codegen.loops import Check, Declare, For, Kernel, Leave, Statement, Store, statements
+from symtensor_codegen.scalar import (
+    Dim,
+    Register,
+    Scalar,
+    checked_op,
+    const_op,
+    guarded_op,
+    load_op,
+    register_op,
+    symbol_op,
+)
+from symtensor_codegen.substitution import product, stride
+
+Shape = tuple[tuple[int, int, int], tuple[int, int, int]]
+Form = Literal["map", "nest", "team", "owned"]
+
+MAP_THREADS = 256
+LARGEST_TEAM = 512  # threads of a block that is one team
+RESIDENT = 2048  # threads that a multiprocessor holds
+UNKNOWN = 1 << 14  # iterations of a loop whose extent is not known at launch
+MOST_OWNERS = 1 << 13
+VECTOR_BYTES = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """One launch: independent loops (``chain``, outermost first) around a body.
+
+    ``split`` are the loops in the body whose iterations the threads of a team share; ``scans`` those that they share
+    as a running combination. ``width``: neighbouring items that a thread of a map computes. ``column``: a team is a
+    column. ``owners``: stores are shared out among threads that all do the same.
+    """
+
+    form: Form
+    chain: tuple[For, ...]
+    body: tuple[Statement, ...]
+    split: frozenset[For] = frozenset()
+    scans: tuple[tuple[For, Scan], ...] = ()
+    width: int = 1
+    column: bool = False
+    owners: bool = False
+
+    @cached_property
+    def items(self) -> Dim:
+        """The number of items."""
+        return product([loop.extent for loop in self.chain])
+
+    @property
+    def threads(self) -> int:
+        """The most threads that a block may have."""
+        return MAP_THREADS if self.form in ("map", "nest", "owned") else LARGEST_TEAM
+
+    def shape(self, parameters: Sequence[int], multiprocessors: int) -> Shape | None:
+        """Grid and block of a launch with these parameters; None where there is nothing to do."""
+        extents = [_number(loop.extent, parameters) for loop in self.chain]
+        if any(extent is not None and extent <= 0 for extent in extents):
+            return None
+        sizes = [UNKNOWN if extent is None else extent for extent in extents]
+        resident = multiprocessors * RESIDENT
+        match self.form:
+            case "map":
+                return _map_shape(-(-sizes[0] // self.width), resident)
+            case "nest":
+                return _nest_shape(sizes, resident)
+            case "team":
+                return self._team_shape(int(np.prod(sizes, dtype=object)) if sizes else 1, parameters, multiprocessors)
+            case "owned":
+                return self._owned_shape(parameters)
+
+    def _team_shape(self, items: int, parameters: Sequence[int], multiprocessors: int) -> Shape:
+        work = max([_size(loop.extent, parameters) for loop in (*self.split, *[s for s, _ in self.scans])], default=1)
+        resident = multiprocessors * RESIDENT
+        if self.column:
+            across = min(32, _power(items))
+            wanted = _power(max(resident // 2 // max(items, 1), 1))
+            rows = min(_power(max(work // 4, 1)), LARGEST_TEAM // across, wanted)
+            return ((min(-(-items // across), 1 << 20), 1, 1), (across, rows, 1))
+        team = max(min(_power(max(resident // max(items, 1), 1)), LARGEST_TEAM), 32)
+        team = min(team, _power(max(-(-work // 2), 1)))
+        together = max(MAP_THREADS // team, 1) if team <= 32 else 1
+        while together > 1 and -(-items // together) < multiprocessors:
+            together //= 2
+        return ((min(-(-items // together), 1 << 20), 1, 1), (team, together, 1))
+
+    def _owned_shape(self, parameters: Sequence[int]) -> Shape:
+        if not self.owners:
+            return ((1, 1, 1), (1, 1, 1))
+        work = max([_work(s, parameters) for s in self.body if isinstance(s, For)], default=1)
+        threads = min(_power(max(work // 4, 1)), MOST_OWNERS)
+        block = min(threads, 128)
+        return ((threads // block, 1, 1), (block, 1, 1))
+
+
+@dataclass(frozen=True, eq=False)
+class Schedule:
+    """The stages of a kernel, in the order in which they run."""
+
+    stages: tuple[Stage, ...]
+
+
+def schedule(kernel: Kernel) -> Schedule:
+    """Cut a finished kernel into stages and choose their forms."""
+    return Schedule(tuple(_stage(part) for part in _parts(kernel.body)))
+
+
+def _parts(body: tuple[Statement, ...]) -> list[tuple[Statement, ...]]:
+    """Statements that share registers together, in order."""
+    parts: list[tuple[list[Statement], set[Register]]] = []
+    for statement in body:
+        facts = touched([statement])
+        mine = facts.seen | set(facts.registers)
+        if isinstance(statement, Declare):
+            mine.add(statement.register)
+        joined = next((k for k, (_, theirs) in enumerate(parts) if theirs & mine), None)
+        if joined is None and parts and not isinstance(statement, For):
+            alone = all(not isinstance(s, For) for s in parts[-1][0])
+            joined = len(parts) - 1 if alone else None
+        if joined is None:
+            parts.append(([statement], mine))
+            continue
+        merged = [s for group, _ in parts[joined:] for s in group]
+        registers = set().union(*[theirs for _, theirs in parts[joined:]], mine)
+        parts[joined:] = [([*merged, statement], registers)]
+    return [tuple(group) for group, _ in parts]
+
+
+def _stage(part: tuple[Statement, ...]) -> Stage:
+    chain, body = _chain(part)
+    if not chain:
+        chain, body = _interchanged(part)
+    split, scans, heavy = _shared(body, chain)
+    if (split or scans) and not (chain and heavy):
+        column = _is_column(chain, split, body) and not scans
+        return Stage("team", chain, body, frozenset(split), tuple(scans), column=column)
+    if len(chain) > 1:
+        return Stage("nest", chain, body)
+    if chain:
+        return Stage("map", chain, body, width=_width(chain[0], body))
+    facts = touched(body)
+    own = not any(n.op is load_op and n.param in facts.writes for n in nodes_of(body))
+    return Stage("owned", (), body, owners=own and any(isinstance(s, For) for s in body))
+
+
+def _chain(part: tuple[Statement, ...]) -> tuple[tuple[For, ...], tuple[Statement, ...]]:
+    """The independent loops around everything else, and what is inside."""
+    chain: list[For] = []
+    body = part
+    while len(body) == 1 and isinstance(body[0], For):
+        loop = body[0]
+        if not independent(loop) or touched(loop.body).registers or _depends(loop.extent, chain):
+            break
+        chain.append(loop)
+        body = loop.body
+    return tuple(chain), body
+
+
+def _depends(extent: Dim, loops: Sequence[For]) -> bool:
+    return isinstance(extent, Scalar) and any(loop.index in extent.free for loop in loops)
+
+
+def _interchanged(part: tuple[Statement, ...]) -> tuple[tuple[For, ...], tuple[Statement, ...]]:
+    """A perfect nest whose inner loops are independent: these outside, the others, in their order, inside."""
+    nest: list[For] = []
+    body = part
+    while len(body) == 1 and isinstance(body[0], For):
+        nest.append(body[0])
+        body = body[0].body
+    inner: list[For] = []
+    while nest and independent(nest[-1]) and not _depends(nest[-1].extent, nest[:-1]):
+        if touched(nest[-1].body).registers or not stores_of(body):
+            break
+        inner.insert(0, nest.pop())
+    if not inner or any(_depends(s.extent, inner) for s in nest) or _reads_its_stores(body):
+        return (), part
+    for loop in reversed(nest):
+        body = (For(loop.index, loop.extent, body),)
+    return tuple(inner), body
+
+
+def _reads_its_stores(body: tuple[Statement, ...]) -> bool:
+    written = {s.buffer for s in stores_of(body)}
+    return any(n.op is load_op and n.param in written for n in nodes_of(body))
+
+
+# Teams ------------------------------------------------------------------------------------------------------------
+
+
+def _shared(
+    body: tuple[Statement, ...], chain: tuple[For, ...]
+) -> tuple[list[For], list[tuple[For, Scan]], bool]:
+    """The loops that threads of a team share, the running combinations, and whether other work is left in loops."""
+    split: list[For] = []
+    scans: list[tuple[For, Scan]] = []
+    heavy = False
+    for statement in body:
+        if not isinstance(statement, For):
+            continue
+        inner_split, inner_scans, inner_heavy = _shared(statement.body, chain)
+        if independent(statement) and not (inner_split and _runs_along(inner_split, statement)):
+            split.append(statement)
+            continue
+        scan = scan_of(statement)
+        if scan is not None:
+            scans.append((statement, scan))
+            continue
+        split += inner_split
+        scans += inner_scans
+        heavy |= inner_heavy or not (inner_split or inner_scans)
+    return split, scans, heavy
+
+
+def _runs_along(inner: Sequence[For], outer: For) -> bool:
+    """Whether memory is read in order along the inner loops rather than along the outer one."""
+    if isinstance(outer.extent, int) and outer.extent <= 4:
+        return True
+    along_outer = along_inner = 0
+    for loop in inner:
+        for place in _places(loop.body):
+            along_outer += stride(place, outer.index) == 1
+            along_inner += stride(place, loop.index) == 1
+    return along_inner > along_outer
+
+
+def _places(body: Sequence[Statement]) -> list[Scalar]:
+    """Where statements read and write."""
+    found = [n.args[0] for n in nodes_of(body) if n.op is load_op]
+    return found + [s.index[0] for s in stores_of(body)]
+
+
+def _is_column(chain: tuple[For, ...], split: Sequence[For], body: tuple[Statement, ...]) -> bool:
+    """Whether neighbouring items are neighbours in memory, and all items take the same steps."""
+    if not chain:
+        return False
+    every = [s for s in statements(body) if isinstance(s, For)]
+    if any(_depends(s.extent, chain) for s in every) or any(isinstance(s, Leave) for s in body):
+        return False
+    if any(isinstance(s.extent, Scalar) and any(n.op is register_op or n.op is load_op for n in _nodes(s.extent))
+           for s in every):  # fmt: skip
+        return False
+    if any(isinstance(s, Leave) for loop in every if loop not in split for s in loop.body):
+        return False
+    along_items = along_loops = 0
+    for loop in split:
+        for place in _places(loop.body):
+            along_items += stride(place, chain[-1].index) == 1
+            along_loops += stride(place, loop.index) == 1
+    return along_items > along_loops
+
+
+def _nodes(value: Scalar) -> list[Scalar]:
+    return topological([value], lambda n: n.args)
+
+
+# Vector accesses --------------------------------------------------------------------------------------------------
+
+
+def packed(stage: Stage, place: Scalar) -> bool:
+    """Whether the elements at a place are neighbours for neighbouring items, and the first is aligned."""
+    return stage.width > 1 and place is stage.chain[0].index
+
+
+def _width(loop: For, body: tuple[Statement, ...]) -> int:
+    """How many neighbouring items a thread takes, for accesses of 16 bytes; 1 where memory is not read in order."""
+    if any(isinstance(s, (For, Check)) or (isinstance(s, Store) and (s.where is not None or s.combine)) for s in body):
+        return 1
+    sizes = []
+    for statement in body:
+        if isinstance(statement, Store):
+            if statement.index[0] is not loop.index:
+                return 1
+            sizes.append(statement.buffer.dtype.itemsize)
+    for node in nodes_of(body):
+        if node.op is checked_op or node.op is guarded_op:
+            return 1
+        if node.op is load_op and node.args[0] is loop.index:
+            sizes.append(node.dtype.itemsize)
+        elif node.op is load_op and loop.index in node.free:
+            return 1
+    return min(max(VECTOR_BYTES // min(sizes), 1), 4 if max(sizes) >= 4 else 8) if sizes else 1
+
+
+# Numbers at launch ------------------------------------------------------------------------------------------------
+
+
+def _number(value: Dim, parameters: Sequence[int]) -> int | None:
+    """A value that is known at launch; None for others."""
+    if isinstance(value, int):
+        return value
+    known: dict[Scalar, int] = {}
+    for node in _nodes(value):
+        if node.op is const_op:
+            known[node] = int(node.param)
+        elif node.op is symbol_op and node.param[0] == "parameter":
+            known[node] = parameters[node.param[1]]
+        elif node.args and all(a in known for a in node.args) and node.op.numpy is not None:
+            with np.errstate(all="ignore"):
+                known[node] = int(node.op.numpy(*[np.int64(known[a]) for a in node.args]))
+        else:
+            return None
+    return known[value]
+
+
+def _size(value: Dim, parameters: Sequence[int]) -> int:
+    found = _number(value, parameters)
+    return UNKNOWN if found is None else found
+
+
+def _work(loop: For, parameters: Sequence[int]) -> int:
+    """The iterations of a nest."""
+    inner = max([_work(s, parameters) for s in loop.body if isinstance(s, For)], default=1)
+    return max(_size(loop.extent, parameters), 0) * inner
+
+
+def _power(value: int) -> int:
+    """The least power of two that is not below a number."""
+    return 1 << max(value - 1, 0).bit_length()
+
+
+def _map_shape(threads: int, resident: int) -> Shape:
+    block = min(MAP_THREADS, max(_power(threads), 32))
+    return ((min(-(-threads // block), max(resident // block, 1)), 1, 1), (block, 1, 1))
+
+
+def _nest_shape(sizes: Sequence[int], resident: int) -> Shape:
+    """Threads for the innermost three loops; the rest of the loops is inside each thread."""
+    x, y, z = (*reversed(sizes[-3:]), 1)[:3]
+    across = min(_power(x), MAP_THREADS)
+    down = min(_power(y), MAP_THREADS // across)
+    grid = [-(-x // across), min(-(-y // down), 65535), min(z, 65535)]
+    grid[0] = min(grid[0], max(resident // MAP_THREADS * 4, 1))
+    return ((grid[0], grid[1], grid[2]), (across, down, 1))
+
+
+__all__ = ["LARGEST_TEAM", "Schedule", "Stage", "packed", "schedule"]
