@@ -59,10 +59,14 @@ class In:
 
 
 class Out:
-    """An output of a function; ``borrow`` is accepted and changes nothing: results are always new arrays."""
+    """An output of a function; with ``borrow`` the result of a function on a device stays there.
+
+    It is a device array then, which NumPy copies when it needs it. Results are new arrays in any case.
+    """
 
     def __init__(self, variable: Tensor, borrow: bool = False) -> None:
         self.variable = variable
+        self.borrow = borrow
 
 
 def as_inputs(inputs: Iterable[Any] | None, allow_downcast: bool | None) -> list[In]:
@@ -103,8 +107,8 @@ def as_inputs(inputs: Iterable[Any] | None, allow_downcast: bool | None) -> list
     return result
 
 
-def as_outputs(outputs: Any) -> tuple[list[Tensor], str, tuple[Any, ...]]:
-    """Outputs as a list of tensors, the kind of result (single, list, dict, none), and the keys of a dict."""
+def as_outputs(outputs: Any) -> tuple[list[Out], str, tuple[Any, ...]]:
+    """Outputs as a list, the kind of result (single, list, dict, none), and the keys of a dict."""
     if outputs is None:
         return [], "none", ()
     if isinstance(outputs, dict):
@@ -118,12 +122,13 @@ def as_outputs(outputs: Any) -> tuple[list[Tensor], str, tuple[Any, ...]]:
     return [_output(outputs)], "single", ()
 
 
-def _output(given: Any) -> Tensor:
+def _output(given: Any) -> Out:
+    borrow = False
     if isinstance(given, Out):
-        given = given.variable
+        given, borrow = given.variable, given.borrow
     if isinstance(given, (str, bytes)) or given is None:
         raise TypeError(f"function: an output must be an expression, not {given!r}")
-    return as_tensor(given)
+    return Out(as_tensor(given), borrow)
 
 
 def pairs(given: Any, what: str) -> list[tuple[Any, Any]]:

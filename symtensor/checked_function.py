@@ -13,10 +13,11 @@ import numpy.typing as npt
 
 from symtensor_codegen import dtypes
 from symtensor_codegen.expr import topological
-from symtensor_codegen.llvm.calling import make_callable
 
+from .arguments import In
 from .comparison import Comparison, MismatchError, noise_of
 from .compiled_function import Function, arrays_copied
+from .devices import CPU, copied_home
 from .failures import NotFiniteError
 from .graph import Constant, Tensor
 from .loops.branches import deepened
@@ -26,6 +27,7 @@ from .opdef import describe
 from .ops.branch_records import IFELSE
 from .ops.loop_records import LOOP, body_of
 from .reference import Evaluation, evaluate
+from .shared_variables import converted
 
 Array = npt.NDArray[Any]
 LIMIT = 1e10  # beyond this ``NanGuardMode(big_is_error=True)`` refuses a number, as Theano does
@@ -57,10 +59,15 @@ class _CheckedFunction(Function):
         return known | {cell: cell.cell.get() for cell in self._cells}
 
     def _native(self, nodes: Sequence[Tensor]) -> Callable[..., list[Array]]:
-        """A native function that returns the values of these expressions as they are written."""
-        done = self._compiled_to([Result(node) for node in nodes], ())
-        made: Callable[..., list[Array]] = make_callable(self._specification(done, listed=True))
-        return made
+        """A compiled function that returns the values of these expressions as they are written."""
+        return self._callable(self._compiled_to([Result(node) for node in nodes], ()))
+
+    def _received(self, value: Any, given: In, what: str) -> Any:
+        """Values are looked at on this machine; only a function that runs on the device takes them from there."""
+        if self.device == CPU and self.mode != "reference":
+            return super()._received(value, given, what)
+        kind = given.variable.type
+        return converted(copied_home(value), kind, what, given.allow_downcast)
 
     def _rewritten(self) -> tuple[Tensor, ...]:
         return self.compilation.stages[-1].outputs
@@ -156,7 +163,7 @@ class DebugFunction(_CheckedFunction):
         written = deepened(made.computed)
         self._compilation = self._compiled_to([Result(o) for o in written], made.passes)
         rewritten = self._rewritten()
-        self._fused = make_callable(self._specification(self._compilation, listed=True))
+        self._fused = self._callable(self._compilation)
         self._graphs = [("as written", written, _operations(written), True)]
         if tuple(written) != rewritten:
             self._graphs.append(("after rewriting", list(rewritten), _operations(rewritten), False))

@@ -1,14 +1,14 @@
 """Compiled functions: what calling ``function`` makes, and everything that can be asked of it."""
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
-from threading import Lock
 from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 import numpy.typing as npt
 
-from symtensor_codegen.errors import UserError
+from symtensor_codegen.errors import MixedDevicesError, UserError
 from symtensor_codegen.llvm.calling import (
     IN_PLACE,
     RETURN,
@@ -17,26 +17,28 @@ from symtensor_codegen.llvm.calling import (
     Cell,
     InputSpec,
     OutputSpec,
+    arrays_of,
     attach,
     bind_call,
+    make_callable,
 )
 from symtensor_codegen.scalar import Scalar
 
 from . import graph
 from .arguments import In
+from .devices import CPU, check_places, is_device_array, place_name, settle
 from .failures import failure
+from .first_call import FIRST_CALL, NOTHING, FirstCall, may_specialise, size_hints
 from .function_graph import Maker
-from .graph import Tensor, ancestors, variable
-from .loops.passes import has_loops
+from .graph import Tensor, ancestors
 from .lower.plan import Result
 from .modes import ModeRecord
 from .opdef import SHARED, describe, where
 from .ops.printed import PRINT
-from .pipeline import FAST_MATH, GRAPH_PASSES, QUICK_PASSES, Compilation, Pass, compile_graph, specialised
+from .pipeline import FAST_MATH, GRAPH_PASSES, QUICK_PASSES, Compilation, Pass, compile_graph
 from .printing import show
 from .settings import config
-from .shared_variables import ArgumentShapeError, SharedVariable, converted
-from .types import TensorType
+from .shared_variables import SharedVariable, check_sizes, converted
 
 if TYPE_CHECKING:
     from .profiling import Profile
@@ -50,7 +52,8 @@ class Definition:
     """What a function computes and how: everything that is needed to compile it again.
 
     ``kind`` is the form of the result: ``"single"``, ``"list"``, ``"dict"`` (with ``keys``) or ``"none"``.
-    ``prints`` are the Print operations among what is computed.
+    ``prints`` are the Print operations among what is computed. ``stays`` says of each output whether it stays on the
+    ``device``; of none where it is empty.
     """
 
     name: str
@@ -62,6 +65,8 @@ class Definition:
     mode: ModeRecord
     profile: bool = False
     prints: tuple[Tensor, ...] = ()
+    device: str = CPU
+    stays: tuple[bool, ...] = ()
 
     @property
     def expressions(self) -> list[Tensor]:
@@ -104,7 +109,12 @@ class Function:
         self.inputs, self.outputs, self.updates = definition.inputs, definition.outputs, definition.updates
         self._cells = tuple(definition.cells)
         self._compilation: Compilation | None = None
+        compiles = definition.mode.runs != "reference"
+        if compiles:
+            check_places(self, self._cells)
         self._prepare()
+        if compiles:
+            settle(self, self._cells)
 
     if TYPE_CHECKING:
 
@@ -117,8 +127,7 @@ class Function:
         results = [Result(o) for o in made.computed[: len(made.outputs) + len(made.prints)]]
         results += [Result(value, self._cells.index(key)) for key, value in made.updates]
         waits = may_specialise(made)
-        hints = size_hints(self._cells, [c.get_value(borrow=True) for c in self._cells])
-        done = self._compilation = self._compiled_to(results, made.passes, made.profile, hints, waits)
+        done = self._compilation = self._compiled_to(results, made.passes, made.profile, self._hints(), waits)
         if waits and done.plan.special:
             first = FirstCall(self, results)
             attach(self, self._specification(done, finish=self._finish, first=first))
@@ -152,7 +161,7 @@ class Function:
         inputs = [i.variable for i in self.inputs]
         if waits:
             inputs.append(FIRST_CALL)
-        return compile_graph(self.name, inputs, self._cells, results, passes, profile, hints)
+        return compile_graph(self.name, inputs, self._cells, results, passes, profile, hints, self.device)
 
     def _specification(
         self,
@@ -160,7 +169,7 @@ class Function:
         finish: Callable[[list[Any]], Any] | None = None,
         extra: tuple[Cell, ...] = (),
         waits: bool = False,
-        first: "FirstCall | None" = None,
+        first: FirstCall | None = None,
         listed: bool = False,
     ) -> CallSpec:
         """What native calls of a program over the inputs and shared variables of this function need.
@@ -181,7 +190,7 @@ class Function:
                 outputs.append(OutputSpec(dtype, rank, IN_PLACE if output.in_place else SWAP, place))
 
         def fail(status: int, details: tuple[int, int, int, int]) -> BaseException:
-            return failure(self, spec, program.messages[status - 1], details)
+            return failure(self, program.messages[status - 1], details, lambda: self._met(spec, details[0]))
 
         spec = CallSpec(
             name=self.name,
@@ -200,9 +209,31 @@ class Function:
         )
         return spec
 
-    def waited(self, spec: CallSpec) -> bool:
-        """Whether a program has, or had, one more input for its first call."""
-        return len(spec.inputs) > len(self.inputs) or any(cell.get() is NOTHING for cell in spec.cells[:1])
+    def _callable(self, done: Compilation) -> Callable[..., list[Array]]:
+        """A program as a function of arrays that fit, which gives all its results."""
+        if self.device != CPU:
+            from .device_function import DeviceProgram
+
+            return DeviceProgram(self, done).values
+        made: Callable[..., list[Array]] = make_callable(self._specification(done, listed=True))
+        return made
+
+    def _hints(self, arrays: Sequence[Any] | None = None) -> dict[Scalar, int]:
+        """The sizes of shared variables, and of the arguments of a call."""
+        hints = size_hints(self._cells, [c.cell.shape for c in self._cells])
+        if arrays is not None:
+            hints |= size_hints([i.variable for i in self.inputs], [array.shape for array in arrays])
+        return hints
+
+    def _met(self, spec: CallSpec, frame: int) -> tuple[Sequence[Array], Sequence[Array]]:
+        """The arguments of a failing call, and the values of the shared variables in it.
+
+        A program that waits for its first call, or did, has one more array between them.
+        """
+        inputs, cells = arrays_of(spec, frame)
+        given, count = [*inputs, *cells], len(self.inputs)
+        waited = len(inputs) > count or any(cell.get() is NOTHING for cell in spec.cells[:1])
+        return given[:count], given[count + waited :][: len(self._cells)]
 
     def _finished(self, values: list[Any]) -> Any:
         """The result of a call, of the outputs and what is to be printed."""
@@ -236,12 +267,20 @@ class Function:
                 raise TypeError(f"{what} is missing: pass a value of type {given.variable.type}")
             if isinstance(value, SharedVariable):
                 raise TypeError(f"{what} got a shared variable; pass its get_value()")
+            if is_device_array(value):
+                result.append(self._received(value, given, what))
+                continue
             array = converted(value, given.variable.type, what, given.allow_downcast, _ADVICE)
-            for axis, size in enumerate(given.variable.type.shape):
-                if size is not None and array.shape[axis] != size:
-                    raise ArgumentShapeError(f"{what}: axis {axis} must have size {size}, got shape {array.shape}")
+            check_sizes(array.shape, given.variable.type, what)
             result.append(array)
         return tuple(result)
+
+    def _received(self, value: Any, given: In, what: str) -> Any:
+        """An argument that is on a device."""
+        raise MixedDevicesError(
+            f"{what} got an array on {place_name(value) or 'a device'}, and {self.name} runs on {self.device}: copy it "
+            "to this machine first, or build the function with device='cuda'"
+        )
 
     def _input_names(self) -> str:
         return ", ".join(i.name or f"number {k}" for k, i in enumerate(self.inputs)) or "none"
@@ -322,12 +361,21 @@ class Function:
 
         return reduce_function(self)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        load, parts = self.__reduce__()
+        return load(*deepcopy(parts, memo), device=self.device)
+
     # Looking inside ------------------------------------------------------------------------------------
 
     @property
     def mode(self) -> str:
         """The name of the mode it was compiled in."""
         return self.definition.mode.name
+
+    @property
+    def device(self) -> str:
+        """The device that it runs on."""
+        return self.definition.device
 
     @property
     def compilation(self) -> Compilation:
@@ -350,7 +398,10 @@ class Function:
         return Stages(self.compilation)
 
     def source(self, language: str = "loops") -> str:
-        """The generated code: ``"loops"``, ``"program"`` (the steps of a call), ``"llvm"`` or ``"asm"``."""
+        """The generated code: ``"loops"``, ``"program"`` (the steps of a call), ``"llvm"`` or ``"asm"``.
+
+        Of a function for a device ``"cuda"``, ``"ptx"`` or ``"sass"`` instead of the last two.
+        """
         return str(self.compilation.native.source(language))
 
     def explain(self) -> str:
@@ -377,68 +428,17 @@ class Function:
         updates = f", updates {', '.join(key.name or '_' for key, _ in self.updates)}" if self.updates else ""
         count = "1 output" if len(self.outputs) == 1 else f"{len(self.outputs)} outputs"
         mode = "" if self.mode == "fast_run" else f", mode {self.mode}"
-        return f"<function {self.name}({names}): {count}{updates}{mode}>"
-
-
-NOTHING = np.zeros((), np.int8)
-FIRST_CALL = variable(TensorType("int8"), "first_call")
-
-
-def may_specialise(made: Definition) -> bool:
-    """Whether the sizes of a first call's arguments may make loops of a function faster."""
-    return bool(made.inputs) and not made.mode.quick and not made.profile and has_loops(made.computed)
-
-
-def size_hints(variables: Sequence[Tensor], arrays: Sequence[Array]) -> dict[Scalar, int]:
-    """The sizes of arrays, by the symbols that stand for them."""
-    return {
-        symbol: size
-        for node, array in zip(variables, arrays, strict=True)
-        for symbol, size in zip(node.dims, array.shape, strict=True)
-        if isinstance(symbol, Scalar)
-    }
-
-
-class FirstCall:
-    """What a function does with the arguments of its first call, beside converting them.
-
-    Loops over a few numbers are kept in registers, for which sizes must be known. Where they are not, the program is
-    compiled again when a call has shown likely sizes: with both ways, of which each call takes the one that fits.
-    """
-
-    def __init__(self, function: Function, results: Sequence[Result]) -> None:
-        self.function, self.results = function, results
-        self.lock = Lock()
-        self.done = False
-
-    def __call__(self, *args: Any, **named: Any) -> tuple[Array, ...]:
-        """The arguments as native code wants them, the one that asks for this call last."""
-        function = self.function
-        arrays = function._arguments(*args, **named)
-        with self.lock:
-            if not self.done:
-                self.done = True
-                self._specialise(arrays)
-        return (*arrays, NOTHING)
-
-    def _specialise(self, arrays: tuple[Array, ...]) -> None:
-        function = self.function
-        function._earlier = function._native_keep  # type: ignore[attr-defined]  # the call in progress runs it
-        inputs = [i.variable for i in function.inputs]
-        hints = size_hints(inputs, arrays) | size_hints(
-            function._cells, [c.get_value(borrow=True) for c in function._cells]
-        )
-        better = specialised(function.compilation, function.name, inputs, function._cells, self.results, hints)
-        if better is not None:
-            function._compilation = better
-            function._attach(better)
-        else:
-            function._attach(function.compilation, waits=True)
+        device = "" if self.device == CPU else f", on {self.device}"
+        return f"<function {self.name}({names}): {count}{updates}{mode}{device}>"
 
 
 def function_of(definition: Definition) -> Function:
     """The function of a definition, in its mode."""
     if definition.mode.runs == "native":
+        if definition.device != CPU:
+            from .device_function import DeviceFunction
+
+            return DeviceFunction(definition)
         return bind_call(Function)(definition)
     from .checked_function import CLASSES
 

@@ -1,39 +1,39 @@
 """Errors of a running function, in the user's words: the expression, its source line, and what it met."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from symtensor_codegen.errors import InternalError, OutOfRangeError, ShapeError, UserError
-from symtensor_codegen.llvm.calling import CallSpec, arrays_of
 
 from .graph import Tensor, ancestors
 from .lower.sizes import SizeMessage
 from .opdef import IndexMessage, ValueMessage, describe, where
-from .reference import Evaluation, evaluations
+from .reference import Array, Evaluation, evaluations
 
 if TYPE_CHECKING:
     from .compiled_function import Function
+
+Met = Callable[[], tuple[Sequence[Array], Sequence[Array]]]
+"""What a failing call has met: its arguments, and the values of the function's shared variables."""
 
 
 class NotFiniteError(UserError, ArithmeticError):
     """Mode ``nan_guard``: an expression gave NaN, infinity, or a number that is too big."""
 
 
-def failure(
-    function: "Function", spec: CallSpec, message: object, details: tuple[int, int, int, int]
-) -> BaseException:
-    """The exception for a failed call: ``message`` is what failed, ``details`` what the program left."""
+def failure(function: "Function", message: object, details: Sequence[int], met: Met) -> BaseException:
+    """The exception for a failed call: ``message`` is what failed, ``details`` the numbers that the program left."""
     name = function.name
     if isinstance(message, SizeMessage):
         return _size_failure(name, message, details)
     if isinstance(message, IndexMessage):
-        return _index_failure(function, spec, message, details[0])
+        return _index_failure(function, message, met)
     if isinstance(message, ValueMessage):
         return ValueError(f"{name}: {_at(message.node)}{message.text}")
     return InternalError(f"{name}: failed with {message!r}, {details}")
 
 
-def _size_failure(name: str, message: SizeMessage, details: tuple[int, int, int, int]) -> BaseException:
+def _size_failure(name: str, message: SizeMessage, details: Sequence[int]) -> BaseException:
     if message.text:
         text = message.text
         for position, value in enumerate(details):
@@ -48,13 +48,11 @@ def _size_failure(name: str, message: SizeMessage, details: tuple[int, int, int,
     )
 
 
-def _index_failure(function: "Function", spec: CallSpec, message: IndexMessage, frame: int) -> BaseException:
+def _index_failure(function: "Function", message: IndexMessage, met: Met) -> BaseException:
     """The reference computes the index again, from the arguments of the call, to find the wrong value."""
-    inputs, cells = arrays_of(spec, frame)
-    given = (*inputs, *cells)  # a program that was compiled for a first call has one more behind the function's inputs
-    first = len(function.inputs) + function.waited(spec)
-    known = {i.variable: array for i, array in zip(function.inputs, given, strict=False)}
-    known |= dict(zip(function.get_shared(), given[first:], strict=False))
+    inputs, cells = met()
+    known: dict[Tensor, Array] = {i.variable: array for i, array in zip(function.inputs, inputs, strict=True)}
+    known |= dict(zip(function.get_shared(), cells, strict=True))
     for evaluation, steps, results in evaluations(Evaluation(known), function.maker.fgraph.outputs, message.index):
         index = evaluation.value(message.index)
         size = evaluation.size(message.tensor.dims[message.axis])

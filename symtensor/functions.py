@@ -7,6 +7,7 @@ from typing import Any
 
 from .arguments import as_inputs, as_outputs, as_updates, check_complete, check_used, fitted, pairs
 from .compiled_function import Definition, Function, function_of, shared_of
+from .devices import CPU, chosen
 from .graph import Tensor, ancestors, replace
 from .modes import ModeRecord, mode_of
 from .opdef import INPUT, describe
@@ -28,6 +29,8 @@ def function(
     allow_input_downcast: bool | None = None,
     profile: bool | None = None,
     rebuild_strict: bool = True,
+    device: str | None = None,
+    results: str | None = None,
 ) -> Any:
     """Compile expressions into a callable.
 
@@ -50,13 +53,22 @@ def function(
         profile: measure the time of every kernel (``f.profile``).
         rebuild_strict: accepted for Theano's sake; replacements of ``givens`` must have the type of what they
             replace.
+        device: where it runs: ``"cpu"``, ``"cuda"``, ``"cuda:1"``; by default on the device that its shared variables
+            are on, else on ``config.device``. With an architecture, ``"cuda:sm_90"``, its code is compiled and can be
+            read (``f.source("cuda")``), without a GPU, but not called.
+        results: ``"device"`` leaves all results on the device of the function, as ``Out(..., borrow=True)`` does one;
+            ``"host"`` (the default) copies them to NumPy arrays.
 
     Returns:
         A Function: called with one array (or what NumPy makes one of) per input, it returns arrays.
     """
-    chosen = mode_of(config.mode if mode is None else mode)
+    record = mode_of(config.mode if mode is None else mode)
     given_inputs = as_inputs(inputs, allow_input_downcast)
-    expressions, kind, keys = as_outputs(outputs)
+    given_outputs, kind, keys = as_outputs(outputs)
+    expressions = [given.variable for given in given_outputs]
+    if results not in (None, "host", "device"):
+        raise ValueError(f"function: results takes 'host' or 'device', not {results!r}")
+    stays = tuple(given.borrow or results == "device" for given in given_outputs)
     all_updates = as_updates(updates)
     replacements = {}
     for key, value in pairs(givens, "givens"):
@@ -88,9 +100,11 @@ def function(
             tuple(zip(targets, everything[count:], strict=True)),
             kind,
             keys,
-            chosen,
+            record,
             bool(config.profile if profile is None else profile),
             tuple(node for node in reached if node.op is PRINT),
+            place(record, device, [*shared_of(everything), *targets]),
+            stays if any(stays) else (),
         )
     )
     if os.environ.get("SYMTENSOR_DUMP"):
@@ -98,6 +112,12 @@ def function(
 
         dump(made)
     return made
+
+
+def place(mode: ModeRecord, device: Any, variables: Sequence[SharedVariable]) -> str:
+    """The device of a function; the reference computes here, wherever its variables are."""
+    found = chosen(device, variables, "function")
+    return CPU if mode.runs == "reference" else found
 
 
 def _default_updates(
@@ -146,7 +166,8 @@ def evaluated(expression: Tensor, values: Mapping[Any, Any]) -> Any:
                 f"eval: the expression depends on nothing called {key!r}; there are: {', '.join(named)}"
             )
         given[named[key] if isinstance(key, str) else key] = value
-    key = (expression, *given, config.mode, config.fast_math)
+    settings = (config.mode, config.fast_math, config.device, config.matmul_precision)
+    key = (expression, *given, settings)
     found = _evaluations.pop(key, None)
     if found is None:
         found = function(list(given), expression, name="eval")
@@ -154,6 +175,12 @@ def evaluated(expression: Tensor, values: Mapping[Any, Any]) -> Any:
             _evaluations.popitem(last=False)
     _evaluations[key] = found
     return found(*given.values())
+
+
+def forget_evaluations(variable: SharedVariable) -> None:
+    """Forget the functions kept for ``eval`` that use a shared variable."""
+    for key in [key for key, found in _evaluations.items() if variable in found.get_shared()]:
+        del _evaluations[key]
 
 
 __all__ = ["Function", "evaluated", "function"]

@@ -104,18 +104,27 @@ def reduce_function(function: "Function") -> Any:
     """What ``Function.__reduce__`` returns: what it computes, to be compiled again."""
     made = function.definition
     keys = [key for key, _ in made.updates]
-    state = {f.name: getattr(made, f.name) for f in fields(made) if f.name not in ("outputs", "updates")}
+    elsewhere = ("outputs", "updates", "device")  # it is built for a device of the machine that loads it
+    state = {f.name: getattr(made, f.name) for f in fields(made) if f.name not in elsewhere}
     return _load_function, (*flatten(made.expressions), keys, {**state, "name": function.name})
 
 
 def _load_function(
-    leaves: Sequence[Tensor], steps: Sequence[Step], outputs: Sequence[int], keys: Sequence[SharedVariable], state: Any
+    leaves: Sequence[Tensor],
+    steps: Sequence[Step],
+    outputs: Sequence[int],
+    keys: Sequence[SharedVariable],
+    state: Any,
+    device: str | None = None,
 ) -> Any:
     from .compiled_function import Definition, function_of
+    from .functions import place
 
     expressions = unflatten(leaves, steps, outputs)
     count = len(expressions) - len(keys)
     updates = tuple(zip(keys, expressions[count:], strict=True))
+    variables = [leaf for leaf in leaves if isinstance(leaf, SharedVariable)]
+    state["device"] = place(state["mode"], device, [*variables, *keys])
     return function_of(Definition(outputs=tuple(expressions[:count]), updates=updates, **state))
 
 

@@ -6,10 +6,11 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 from symtensor_codegen.errors import InternalError
-from symtensor_codegen.program import with_counters
+from symtensor_codegen.program import Program, with_counters
 from symtensor_codegen.scalar import Scalar
 
 from .collecting import no_collection
+from .devices import CPU, opened
 from .graph import Tensor, ancestors
 from .loops.branches import has_branches, settle_branches
 from .loops.passes import has_loops, settle
@@ -122,14 +123,13 @@ def compile_graph(
     passes: Sequence[Pass],
     profile: bool = False,
     hints: Mapping[Scalar, int] | None = None,
+    device: str = CPU,
 ) -> Compilation:
-    """Compile the results, expressions over ``inputs`` and the shared variables ``cells``, to native code.
+    """Compile the results, expressions over ``inputs`` and the shared variables ``cells``, to code for a device.
 
-    ``profile``: the program counts the time of every step, in one more cell after the constants. ``hints``: likely
-    sizes of variables, for which loops are made faster.
+    ``profile``: the program counts the time of every step, in one more cell after the constants (on the CPU).
+    ``hints``: likely sizes of variables, for which loops are made faster.
     """
-    from symtensor_codegen.llvm.backend import compile_program
-
     start = perf_counter()
     with no_collection():
         stages = rewritten([r.node for r in results], passes)
@@ -139,7 +139,7 @@ def compile_graph(
         if profile:
             made = replace(made, program=with_counters(made.program))
         lowered = perf_counter()
-        native = compile_program(made.program)
+        native = native_program(made.program, device)
         end = perf_counter()
     times = {
         "rewrite": (middle - start) * 1e3,
@@ -150,6 +150,17 @@ def compile_graph(
     return Compilation(stages, made, native, times)
 
 
+def native_program(program: Program, device: str) -> Any:
+    """The code of a program for a device, from the backend that is for it."""
+    if device == CPU:
+        from symtensor_codegen.llvm.backend import compile_program
+
+        return compile_program(program)
+    from symtensor_codegen.cuda import backend
+
+    return backend.compile_program(program, opened(device))
+
+
 def specialised(
     done: Compilation,
     name: str,
@@ -157,10 +168,9 @@ def specialised(
     cells: Sequence[Tensor],
     results: Sequence[Result],
     hints: Mapping[Scalar, int],
+    device: str = CPU,
 ) -> Compilation | None:
     """A compilation with loops that are faster for the sizes in ``hints``; None where there are none."""
-    from symtensor_codegen.llvm.backend import compile_program
-
     start = perf_counter()
     loops = [n for n in ancestors(done.stages[-1].outputs) if n.op is LOOP]
     if not any(is_worth_it(loop, hints) for loop in loops):
@@ -170,7 +180,7 @@ def specialised(
         made = plan(name, inputs, cells, final, hints)
         if not made.fast:
             return None
-        native = compile_program(made.program)
+        native = native_program(made.program, device)
     spent = (perf_counter() - start) * 1e3
     times = {**done.milliseconds, "first call": spent, "total": done.milliseconds["total"] + spent}
     return Compilation(done.stages, made, native, times)

@@ -10,8 +10,21 @@ from symtensor_codegen import dtypes
 from symtensor_codegen.cells import Cell
 from symtensor_codegen.errors import DTypeError, ShapeError
 
+from .devices import (
+    CPU,
+    copied_home,
+    is_device_array,
+    move,
+    named,
+    only_compiles,
+    place_name,
+    place_of,
+    received,
+    transferred,
+)
 from .graph import Tensor, _leaf
 from .opdef import SHARED
+from .settings import config
 from .types import TensorType, tensor_type
 
 
@@ -23,14 +36,24 @@ class SharedVariable(Tensor):
     """A variable with a value that functions read, and change by ``updates``.
 
     The value may change its sizes (not its rank or element type), so a shared array has no static sizes
-    unless it is given some (``broadcastable`` or ``shape``).
+    unless it is given some (``broadcastable`` or ``shape``). It lives on one device, its ``device``; functions that
+    are compiled for a device bring their variables there, and ``to`` moves it.
     """
 
     cell: Cell
     default_update: Tensor | None
 
-    def get_value(self, borrow: bool = False, return_internal_type: bool = False) -> npt.NDArray[Any]:
-        """The current value: a copy, or with ``borrow`` the array itself, which later calls may change."""
+    def get_value(self, borrow: bool = False, return_internal_type: bool = False) -> Any:
+        """The current value: a copy, or with ``borrow`` the array itself, which later calls may change.
+
+        Of a variable on a device it is a copy on this machine; with ``return_internal_type`` the device array, or a
+        copy of it on the device.
+        """
+        remote = self.cell.remote
+        if remote is not None:
+            if not return_internal_type:
+                return self.cell.get()
+            return remote.array if borrow else remote.array.copy()
         array = self.cell.get()
         return array if borrow else array.copy()
 
@@ -38,17 +61,48 @@ class SharedVariable(Tensor):
         """Replace the value.
 
         It is converted to the variable's element type if nothing is lost by that; with ``borrow`` an array
-        that fits as it is becomes the variable's own memory.
+        that fits as it is becomes the variable's own memory. The variable stays on its device; an array on that
+        device (a ``get_value(..., return_internal_type=True)``, or of CuPy, torch, JAX) is copied there.
 
         Raises:
             DTypeError: the value cannot be converted without loss.
             ShapeError: another rank, or another size on an axis whose size is fixed.
         """
+        if self.cell.remote is not None and is_device_array(value) and self._set_there(value, borrow):
+            return
         self.cell.set(accepted(value, self.type, f"set_value of {self.name or 'a shared variable'}", borrow))
+
+    def _set_there(self, value: Any, borrow: bool) -> bool:
+        """Take an array on the device of this variable; False where it is elsewhere or must be converted."""
+        remote = self.cell.remote
+        assert remote is not None
+        device = remote.array.device
+        if place_name(value) not in ("", device.name):
+            return False
+        array = received(value, device)
+        fits: bool = array.dtype == self.cell.dtype and len(array.shape) == self.ndim
+        if fits:
+            check_sizes(array.shape, self.type, f"set_value of {self.name or 'a shared variable'}")
+            remote.array = array if borrow and not array.read_only else array.copy()
+        return fits
 
     def zero(self, borrow: bool = False) -> None:
         """Fill the value with zeros, keeping its shape."""
-        self.set_value(np.zeros_like(self.cell.get()), borrow=True)
+        self.set_value(np.zeros(self.cell.shape, self.cell.dtype), borrow=True)
+
+    @property
+    def device(self) -> str:
+        """The device that the value is on."""
+        return place_of(self)
+
+    def to(self, device: str) -> "SharedVariable":
+        """Move the value to a device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``; the variable itself is returned.
+
+        Raises:
+            MixedDevicesError: a function that runs elsewhere uses the variable.
+        """
+        transferred(self, device)
+        return self
 
     @property
     def container(self) -> Cell:
@@ -66,7 +120,7 @@ class SharedVariable(Tensor):
     def __deepcopy__(self, memo: dict[int, Any]) -> "SharedVariable":
         found: SharedVariable | None = memo.get(id(self))
         if found is None:
-            found = memo[id(self)] = _shared(self.type, Cell(self.cell.get().copy()), self.name)
+            found = memo[id(self)] = _shared(self.type, self.cell.copy(), self.name)
         return found
 
 
@@ -96,7 +150,7 @@ def shared(
         borrow: use the array itself as the variable's memory instead of a copy.
         broadcastable: the axes of size 1 that broadcast (Theano's pattern); by default none.
         shape: sizes that are fixed (None: may change); an alternative to ``broadcastable``.
-        target: accepted for Theano's sake; only the default device exists.
+        target: the device that the value is put on, by default ``config.device``.
     """
     if isinstance(value, Tensor):
         raise TypeError(f"shared: the value must be an array or number, not the expression {value!r}")
@@ -110,7 +164,11 @@ def shared(
     elif broadcastable is not None:
         sizes = tuple(1 if flag else None for flag in broadcastable)
     kind = tensor_type(element, sizes)
-    return _shared(kind, Cell(accepted(array, kind, "shared", borrow)), name)
+    device = named(config.device if target is None else target, "shared")
+    made = _shared(kind, Cell(accepted(array, kind, "shared", borrow)), name)
+    if device != CPU and not only_compiles(device):
+        move(made.cell, device)
+    return made
 
 
 def accepted(value: Any, kind: TensorType, what: str, borrow: bool = False) -> npt.NDArray[Any]:
@@ -121,12 +179,17 @@ def accepted(value: Any, kind: TensorType, what: str, borrow: bool = False) -> n
         ShapeError: the rank or a fixed size differs.
     """
     array = converted(value, kind, what, advice=f"convert it: value.astype({kind.dtype!r})")
-    for axis, size in enumerate(kind.shape):
-        if size is not None and array.shape[axis] != size:
-            raise ArgumentShapeError(f"{what}: axis {axis} must have size {size}, got shape {array.shape}")
+    check_sizes(array.shape, kind, what)
     if np.shares_memory(array, np.asarray(value)) and not (borrow and value is array):
         return array.copy()
     return array
+
+
+def check_sizes(shape: tuple[int, ...], kind: TensorType, what: str) -> None:
+    """Refuse other sizes than those that a type fixes."""
+    for axis, size in enumerate(kind.shape):
+        if size is not None and shape[axis] != size:
+            raise ArgumentShapeError(f"{what}: axis {axis} must have size {size}, got shape {shape}")
 
 
 def converted(
@@ -156,6 +219,8 @@ def converted(
 
 def _numeric(value: Any, what: str) -> npt.NDArray[Any]:
     """``value`` as an array of numbers of its own type."""
+    if is_device_array(value):
+        value = copied_home(value)
     try:
         array: npt.NDArray[Any] = np.asarray(value)
     except ValueError:
@@ -174,8 +239,6 @@ def _may_convert(value: Any, array: npt.NDArray[Any], wanted: np.dtype[Any], dow
         return True
     if isinstance(value, (np.ndarray, np.generic)):
         return False
-    from .settings import config
-
     if isinstance(value, float) and wanted == np.dtype(config.floatX):
         return True
     if array.dtype.kind == "c" != wanted.kind or (wanted.kind == "u" and bool((array < 0).any())):

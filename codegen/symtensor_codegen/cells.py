@@ -69,6 +69,15 @@ class Cell:
         else:
             self.remote.array = self.remote.upload(conforming(array))
 
+    def copy(self) -> Cell:
+        """A cell of its own, in the same place, with a copy of the array."""
+        remote = self.remote
+        if remote is None:
+            return Cell(self._array.copy())
+        made = Cell(self._array)
+        made.remote = RemoteCell(remote.array.copy(), remote.upload)
+        return made
+
     def move(self, remote: RemoteCell | None) -> None:
         """Let the value be on a device from now on, or (None) here again; the caller has copied it there."""
         self._array = self.get() if remote is None else np.zeros((0,) * self.ndim, self.dtype)

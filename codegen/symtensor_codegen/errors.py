@@ -17,6 +17,10 @@ class OutOfRangeError(UserError, IndexError):
     """An index points outside of what it indexes."""
 
 
+class MixedDevicesError(UserError, ValueError):
+    """Things that live on different devices are used together."""
+
+
 class BackendError(UserError, NotImplementedError):
     """A backend cannot do what was asked; the message names the operation and the backend."""
 

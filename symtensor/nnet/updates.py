@@ -248,7 +248,7 @@ def _each(
 
 def _zeros(p: SharedVariable) -> SharedVariable:
     """A shared variable of zeros beside ``p``; sizes that are fixed stay so."""
-    return shared(np.zeros_like(p.get_value(borrow=True)), shape=p.type.shape)
+    return shared(np.zeros(p.cell.shape, p.dtype), shape=p.type.shape)
 
 
 def _mean(mean: SharedVariable, value: Tensor, rho: Number) -> Tensor:

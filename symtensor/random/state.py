@@ -5,6 +5,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from symtensor.devices import is_device_array
 from symtensor.graph import Tensor, _leaf, replace
 from symtensor.opdef import SHARED
 from symtensor.shared_variables import SharedVariable
@@ -73,15 +74,16 @@ class RandomStateVariable(SharedVariable):
     ``no_default_updates``. The position counts words of 64 bits.
     """
 
-    def get_value(self, borrow: bool = False, return_internal_type: bool = False) -> StreamState:
+    def get_value(self, borrow: bool = False, return_internal_type: bool = False) -> Any:
         """The state, with ``seed()`` and ``generator()``: a copy, or with ``borrow`` the variable's own memory."""
-        return super().get_value(borrow).view(StreamState)
+        value = super().get_value(borrow, return_internal_type)
+        return value.view(StreamState) if isinstance(value, np.ndarray) else value
 
     def set_value(self, value: Any, borrow: bool = False) -> None:
         """Set the state: four words, or a NumPy ``Generator(Philox)`` or ``Philox`` to go on from."""
         if isinstance(value, (np.random.Generator, np.random.BitGenerator)):
             value = words_of_generator(value)
-        super().set_value(np.asarray(value), borrow)
+        super().set_value(value if is_device_array(value) else np.asarray(value), borrow)
 
     def seed(self, seed: Seed = None) -> None:
         """Begin again with another seed, in the same stream."""
@@ -93,7 +95,7 @@ class RandomStateVariable(SharedVariable):
     def __deepcopy__(self, memo: dict[int, Any]) -> "RandomStateVariable":
         found: RandomStateVariable | None = memo.get(id(self))
         if found is None:
-            memo[id(self)] = found = self._as(Cell(self.cell.get().copy()))
+            memo[id(self)] = found = self._as(self.cell.copy())
         return found
 
     def _as(self, cell: Cell) -> "RandomStateVariable":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..errors import MixedDevicesError as MixedDevicesError
 from ..errors import UserError
 
 OLDEST = (7, 5)
@@ -24,10 +25,6 @@ class DeviceMemoryError(DeviceError, MemoryError):
 
 class DeviceFault(DeviceError):
     """A kernel failed on the device, and the CUDA context of this process with it."""
-
-
-class MixedDevicesError(DeviceError, ValueError):
-    """Things that live on different devices are used together."""
 
 
 CPU_GOES_ON = "Functions for device='cpu' go on working."

@@ -1,0 +1,157 @@
+"""Functions on devices: calls run in Python, which starts the work and waits only for what it needs."""
+
+from collections.abc import Callable, Sequence
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from symtensor_codegen.errors import DTypeError, MixedDevicesError
+
+from .arguments import In
+from .compiled_function import Function
+from .devices import only_compiles, opened, place_name, received, remote_cell
+from .failures import failure
+from .first_call import may_specialise
+from .lower.plan import Result
+from .pipeline import Compilation, specialised
+from .shared_variables import ArgumentShapeError, check_sizes
+
+Array = npt.NDArray[Any]
+
+
+class DeviceProgram:
+    """A program on a device with the shared variables and constants that it is compiled over; call it with arrays.
+
+    Arguments are arrays that fit, of this machine or the device; results stay on the device.
+    """
+
+    def __init__(self, function: Function, done: Compilation, counters: Array | None = None) -> None:
+        self.function, self.native = function, done.native
+        self._cells = tuple(variable.cell for variable in function.get_shared())
+        constants = done.plan.constants if not only_compiles(function.device) else ()
+        self._constants = [remote_cell(constant.data, function.device) for constant in constants]
+        self._call: Callable[..., list[Any]] = done.native.call
+        self._remote: list[Any] = []  # filled by the first call: the shared variables are on the device by then
+        self._counters = counters
+
+    def __call__(self, arrays: Sequence[Any]) -> list[Any]:
+        """The results that are returned.
+
+        Raises:
+            Exception: the call failed; the error says why in the user's words.
+        """
+        try:
+            return self._call(arrays, self._remote or self._bound())
+        except self.native.failure as failed:
+            details = (*failed.values_seen, 0, 0, 0, 0)
+            error = failure(self.function, failed.message, details, lambda: self._met(arrays))
+        raise error
+
+    def values(self, *arrays: Any) -> list[Array]:
+        """The results, copied to this machine."""
+        return [value.numpy() for value in self(arrays)]
+
+    def _bound(self) -> list[Any]:
+        function = self.function
+        if only_compiles(function.device):
+            from symtensor_codegen.cuda.errors import DeviceError
+
+            architecture = function.device.partition(":")[2]
+            raise DeviceError(
+                f"{function.name} was compiled for {architecture} to be read, not run: device={function.device!r} "
+                "names an architecture, not a device; build the function with device='cuda' to call it"
+            )
+        self._remote = [*[cell.remote for cell in self._cells], *self._constants]
+        return self._remote
+
+    def _met(self, arrays: Sequence[Any]) -> tuple[list[Array], list[Array]]:
+        given = [array if isinstance(array, np.ndarray) else array.numpy() for array in arrays]
+        return given, [cell.get() for cell in self._cells]
+
+
+class DeviceFunction(Function):
+    """A function whose program runs on a device.
+
+    Calls are asynchronous unless a result is copied to this machine, or the call may fail.
+    """
+
+    def _prepare(self) -> None:
+        made = self.definition
+        outputs = made.computed[: len(made.outputs) + len(made.prints)]
+        self._results = [Result(o) for o in outputs]
+        self._results += [Result(value, self._cells.index(key)) for key, value in made.updates]
+        done = self._compiled_to(self._results, made.passes, made.profile, self._hints())
+        self._waits = may_specialise(made) and done.plan.special
+        self._lock = Lock()
+        self._device = opened(self.device)
+        self._checks = [
+            (i.variable.element.numpy, i.variable.ndim, any(size is not None for size in i.variable.type.shape))
+            for i in self.inputs
+        ]
+        stays = made.stays or (False,) * len(made.outputs)
+        self._home = [k for k in range(len(outputs)) if k >= len(stays) or not stays[k]]
+        self._single = made.kind == "single" and not made.prints
+        self._plain = self._single or (made.kind in ("list", "none") and not made.prints)
+        self._start(done)
+
+    def _start(self, done: Compilation) -> None:
+        """Make calls run this compilation."""
+        self._compilation = done
+        self._run = DeviceProgram(self, done)
+
+    def __call__(self, *args: Any, **named: Any) -> Any:
+        """Results for these arguments; updates are applied."""
+        if named or len(args) != len(self._checks) or not self._fit(args):
+            args = self._arguments(*args, **named)
+        if self._waits:
+            self._specialise(args)
+        values = self._run(args)
+        for position in self._home:
+            values[position] = values[position].numpy()
+        if self._single:
+            return values[0]
+        return values if self._plain else self._finished(values)
+
+    def _fit(self, args: tuple[Any, ...]) -> bool:
+        """Whether all arguments can be used as they are."""
+        for value, (dtype, rank, sized) in zip(args, self._checks, strict=True):
+            if sized or value.__class__ is not np.ndarray or value.ndim != rank:
+                return False
+            if value.dtype is not dtype or not value.flags.c_contiguous:
+                return False
+        return True
+
+    def _received(self, value: Any, given: In, what: str) -> Any:
+        kind, place = given.variable.type, place_name(value)
+        if place not in ("", self.device):
+            raise MixedDevicesError(
+                f"{what} got an array on {place}, and {self.name} runs on {self.device}: copy it there first, or build "
+                f"the function with device={place!r}"
+            )
+        array = received(value, self._device)
+        if array.dtype != kind.element.numpy:
+            raise DTypeError(
+                f"{what}: arrays on a device are not converted, and {array.dtype} is not {kind.dtype}; convert it there"
+            )
+        if len(array.shape) != kind.ndim:
+            raise ArgumentShapeError(f"{what}: expected {kind}, got an array of shape {array.shape}")
+        check_sizes(array.shape, kind, what)
+        return array
+
+    def _specialise(self, arrays: Sequence[Any]) -> None:
+        """Compile again where the sizes of the first call make loops faster."""
+        with self._lock:
+            if not self._waits:
+                return
+            inputs = [i.variable for i in self.inputs]
+            hints = self._hints(arrays)
+            better = specialised(self.compilation, self.name, inputs, self._cells, self._results, hints, self.device)
+            if better is not None:
+                self._start(better)
+            self._waits = False
+
+    def free(self) -> None:
+        """Give memory that is kept for the next call back to the device."""
+        self._device.release()
