@@ -1,0 +1,179 @@
+"""Programs to CUDA: kernels compiled once, and calls that run on a device."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from symtensor_codegen.cuda import kernels as kernel_store
+from symtensor_codegen.cuda.kernels import DeviceKernel, Emitter, KernelCode, default_emitter
+from symtensor_codegen.cuda.reporting import memory_plan
+from symtensor_codegen.cuda.run import RemoteCell, Runner
+from symtensor_codegen.cuda.steps import Prepared, Product, Products, refuse_nested
+from symtensor_codegen.errors import UserError
+from symtensor_codegen.loops import Kernel
+from symtensor_codegen.program import COUNTERS, Gemm, Program, walk
+from symtensor_codegen.program_text import program_names, program_text
+from symtensor_codegen.text import kernel_text
+
+if TYPE_CHECKING:
+    from symtensor_codegen.cuda.arrays import DeviceArray
+    from symtensor_codegen.cuda.compile import Resources
+    from symtensor_codegen.cuda.device import Device
+
+LANGUAGES = ("loops", "program", "cuda", "ptx", "sass")
+
+
+@dataclass(frozen=True, eq=False)
+class GeneratedProgram:
+    """A program's code for an architecture, to look at; ``images`` are its kernels' machine code."""
+
+    program: Program
+    architecture: str
+    emitter: Emitter
+    images: dict[Kernel, KernelCode]
+
+    def source(self, language: str) -> str:
+        """The generated code: ``loops``, ``program``, ``cuda``, or the kernels' ``ptx`` or ``sass``."""
+        return source(self.program, language, self.architecture, self.emitter)
+
+    def resources(self) -> "dict[Kernel, dict[str, Resources]]":
+        """The registers, spills and shared memory of every kernel's functions."""
+        return resources(self.program, self.architecture, self.emitter)
+
+    def memory(self, shapes: Sequence[tuple[int, ...]] | None = None) -> str:
+        """What a call takes memory for; with the shapes of inputs and cells, in numbers."""
+        return memory_plan(self.program, shapes)
+
+
+@dataclass(eq=False)
+class CompiledProgram:
+    """A program on a device. ``hits``: kernels that were known; ``compiled``: kernels compiled now.
+
+    ``counters``, of a program that measures itself, are int64 words: for each timed step, and at the end for all of
+    them, calls, nanoseconds, iterations and bytes.
+    """
+
+    program: Program
+    device: "Device"
+    kernels: tuple[DeviceKernel, ...]
+    emitter: Emitter
+    runner: Runner = field(repr=False)
+    milliseconds: dict[str, float]
+    hits: int
+    compiled: int
+    counters: np.ndarray[Any, Any] | None = None
+
+    def call(self, inputs: Sequence[Any], cells: Sequence[RemoteCell]) -> "list[DeviceArray]":
+        """The returned results of a call; see ``Runner.call``."""
+        return self.runner.call(inputs, cells)
+
+    @property
+    def architecture(self) -> str:
+        """What the kernels are compiled for."""
+        return self.device.architecture
+
+    def source(self, language: str) -> str:
+        """The generated code: ``loops``, ``program``, ``cuda``, or the kernels' ``ptx`` or ``sass``."""
+        return source(self.program, language, self.architecture, self.emitter)
+
+    def resources(self) -> "dict[Kernel, dict[str, Resources]]":
+        """The registers, spills and shared memory of every kernel's functions; nothing for a device of the host."""
+        return {} if self.device.host else resources(self.program, self.architecture, self.emitter)
+
+    def memory(self, shapes: Sequence[tuple[int, ...]] | None = None) -> str:
+        """What a call takes memory for; with the shapes of inputs and cells, in numbers."""
+        return memory_plan(self.program, shapes)
+
+
+def compile_program(
+    program: Program, device: "Device", emitter: Emitter | None = None, products: Products | None = None
+) -> CompiledProgram:
+    """A program ready to be called on a device.
+
+    ``emitter`` and ``products`` (what multiplies matrices) are those of this package unless given.
+    """
+    start = perf_counter()
+    refuse_nested(program)
+    emitter = default_emitter() if emitter is None else emitter
+    with device.current():
+        loaded = kernel_store.load(program.kernels(), device, emitter)
+        if products is None:
+            products = _products(program, device)
+        status = device.allocate(4)
+        device.fill(status.address, 4, 0x7F)
+    middle = perf_counter()
+    prepared = Prepared.of(program, device, loaded.kernels, products, status)
+    counters = None
+    if program.counters is not None:
+        counters = np.zeros(COUNTERS * (len(program.timed_steps) + 1), np.int64)
+    runner = Runner(prepared, counters)
+    times = {"kernels": (middle - start) * 1e3, "program": (perf_counter() - middle) * 1e3}
+    kernels = tuple(loaded.kernels[kernel] for kernel in program.kernels())
+    return CompiledProgram(
+        program, device, kernels, emitter, runner, times, loaded.hits, loaded.compiled, counters
+    )  # fmt: skip
+
+
+def compile_only(program: Program, architecture: str, emitter: Emitter | None = None) -> GeneratedProgram:
+    """The code of a program for an architecture such as "sm_90", on a machine that need not have a GPU."""
+    refuse_nested(program)
+    emitter = default_emitter() if emitter is None else emitter
+    return GeneratedProgram(
+        program, architecture, emitter, kernel_store.compile_for(program.kernels(), architecture, emitter)
+    )
+
+
+def _products(program: Program, device: "Device") -> Products:
+    """What multiplies matrices, where the program does."""
+    if not any(isinstance(step, Gemm) for step in walk(program.steps)):
+        return _no_products
+    from symtensor_codegen.cuda.matrix_products import MatrixProducts
+
+    return MatrixProducts(device)
+
+
+def _no_products(product: Product) -> Any:
+    raise NotImplementedError(product)
+
+
+def _texts(program: Program, emitter: Emitter) -> dict[Kernel, tuple[str, str]]:
+    """The CUDA text of every kernel, with names for people, and the name of its functions."""
+    return {k: (emitter.text(k, k.name), k.name) for k in dict.fromkeys(program.kernels())}
+
+
+def source(program: Program, language: str, architecture: str, emitter: Emitter | None = None) -> str:
+    """The code of a program as text.
+
+    ``loops``: the loop nests; ``program``: the steps of the host; ``cuda``: the kernels in CUDA C; ``ptx`` and
+    ``sass``: the kernels in NVIDIA's portable and actual assembly.
+    """
+    if language == "loops":
+        names = program_names(program)
+        return "\n\n".join(kernel_text(k, names) for k in dict.fromkeys(program.kernels()))
+    if language == "program":
+        return program_text(program)
+    if language not in LANGUAGES:
+        raise UserError(f"source() takes {', '.join(map(repr, LANGUAGES[:-1]))} or 'sass', not {language!r}")
+    texts = _texts(program, default_emitter() if emitter is None else emitter)
+    if language == "cuda":
+        return "\n\n".join(text for text, _ in texts.values())
+    from symtensor_codegen.cuda import compile as compiler
+
+    if language == "ptx":
+        return "\n\n".join(compiler.ptx(text, architecture, name) for text, name in texts.values())
+    from symtensor_codegen.cuda.sources import sass
+
+    return "\n\n".join(sass(compiler.cubin(text, architecture, name)) for text, name in texts.values())
+
+
+def resources(
+    program: Program, architecture: str, emitter: Emitter | None = None
+) -> "dict[Kernel, dict[str, Resources]]":
+    """The registers, spills and shared memory of every kernel's functions, by kernel and function."""
+    from symtensor_codegen.cuda import compile as compiler
+
+    texts = _texts(program, default_emitter() if emitter is None else emitter)
+    return {kernel: compiler.resources(text, architecture, name) for kernel, (text, name) in texts.items()}

@@ -1,0 +1,284 @@
+"""Calls of a program on a device: sizes and guards, memory, the actions, and updates after everything that can fail.
+
+A call whose actions depend on shapes alone is recorded when shapes are new, and replayed afterwards
+(``recording``); others run step by step (``direct``).
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from symtensor_codegen.cuda.actions import FIRST_BASE
+from symtensor_codegen.cuda.arrays import DeviceArray
+from symtensor_codegen.cuda.device import Block, Device
+from symtensor_codegen.cuda.direct import Direct
+from symtensor_codegen.cuda.errors import DeviceMemoryError
+from symtensor_codegen.cuda.recording import NotStaticError, Recorder, Recording
+from symtensor_codegen.cuda.reporting import memory_plan
+from symtensor_codegen.cuda.steps import Prepared, Result
+from symtensor_codegen.finish import storage
+from symtensor_codegen.program import Branch, Copy, Gemm, Launch, Loop, Program, Read, Row, walk
+from symtensor_codegen.scalar import Buffer
+
+Array = np.ndarray[Any, Any]
+
+_MOST_RECORDINGS: Final = 16
+_LARGEST_KEY: Final = 1 << 12  # bytes of an input whose values may decide what runs
+
+
+class RemoteCell(Protocol):
+    """What holds the array of a shared variable, which calls read and replace."""
+
+    array: Any
+
+
+class Scratch:
+    """Memory that only lives inside a call, for all programs of a device: their calls follow one another."""
+
+    def __init__(self) -> None:
+        self.block: Block | None = None
+        self.size = 0
+
+    def take(self, device: Device, size: int) -> int:
+        """The address of ``size`` bytes; larger blocks replace smaller ones."""
+        if self.block is None or self.size < size:
+            self.block = None
+            self.size = max(size, 1)
+            try:
+                self.block = device.allocate(self.size)
+            finally:
+                self.size = self.size if self.block is not None else 0
+        return self.block.address
+
+    def drop(self) -> bool:
+        """Give it back; whether there was any."""
+        had = self.block is not None
+        self.block, self.size = None, 0
+        return had
+
+
+_scratch: WeakKeyDictionary[Any, Scratch] = WeakKeyDictionary()
+
+
+def scratch_of(device: Device) -> Scratch:
+    """The scratch memory of a device."""
+    found = _scratch.get(device)
+    if found is None:
+        found = _scratch.setdefault(device, Scratch())
+    return found
+
+
+class Runner:
+    """Calls of one program; ``counters`` (int64) makes every call measure its steps."""
+
+    def __init__(self, prepared: Prepared, counters: Array | None = None) -> None:
+        self.prepared = prepared
+        self.device = prepared.device
+        self.counters = counters
+        self.scratch = scratch_of(prepared.device)
+        program = prepared.program
+        self.controls = control_inputs(program)
+        self.needed = needed_inputs(program)
+        self.recordings: OrderedDict[tuple[Any, ...], Recording | None] = OrderedDict()
+        self._latest: tuple[Any, ...] = ()
+
+    def call(self, inputs: Sequence[Any], cells: Sequence[RemoteCell]) -> list[DeviceArray]:
+        """The returned results; updates are made where nothing failed.
+
+        ``inputs`` are C-contiguous host arrays of the right type, or DeviceArrays on this device.
+
+        Raises:
+            ProgramFailure: a guard did not hold or a kernel failed; no shared variable has changed.
+            DeviceMemoryError: with the plan of what the program needs.
+        """
+        with self.device.current():
+            arrays = [cell.array for cell in cells]
+            try:
+                try:
+                    return self._call(inputs, arrays, cells)
+                except DeviceMemoryError:
+                    if not self.scratch.drop() or self.prepared.kept:
+                        raise
+                    return self._call(inputs, arrays, cells)
+            except DeviceMemoryError as problem:
+                raise self._too_large(problem, [a.shape for a in (*inputs, *arrays)]) from None
+
+    def _call(self, inputs: Sequence[Any], arrays: list[Any], cells: Sequence[RemoteCell]) -> list[DeviceArray]:
+        given: list[Any] = []
+        key: list[Any] = []
+        for array in inputs:
+            if array.__class__ is DeviceArray:
+                given.append(array)
+                key.append(array.shape)
+            else:
+                key.append((array.shape,))
+        for position in self.controls:
+            array = inputs[position]
+            if array.__class__ is not DeviceArray and array.nbytes <= _LARGEST_KEY:
+                key.append(array.tobytes())
+        given += arrays
+        key += [array.shape for array in arrays]
+        found = tuple(key)
+        try:
+            recording = self.recordings[found]
+            if found != self._latest:
+                self.recordings.move_to_end(found)
+                self._latest = found
+        except KeyError:
+            recording = self._record(found, inputs, arrays)
+        if recording is None:
+            return self._directly(inputs, arrays, cells)
+
+        allocate, device = self.device.allocate, self.device
+        scratch = self.scratch.take(device, recording.scratch) if recording.scratch else 0
+        blocks = [allocate(size) for size in recording.sizes]
+        addresses = (scratch, *[array.address for array in given], *[block.address for block in blocks])
+        recording.upload(inputs, scratch)
+        if not recording.run(addresses):
+            self._at_new_addresses(recording, addresses, len(given) - len(arrays), given)
+        if recording.can_fail:
+            recording.check()
+        return self._finish(recording.results, blocks, cells)
+
+    def _finish(
+        self, results: Sequence[Result], blocks: Sequence[Block], cells: Sequence[RemoteCell]
+    ) -> list[DeviceArray]:
+        """Make the updates, and the arrays to return."""
+        returned, device = [], self.device
+        for result, block in zip(results, blocks, strict=True):
+            if result.cell is None:
+                returned.append(DeviceArray(device, block, result.shape, result.dtype))
+        # The last block is freed first, so that the next call gets the freed ones in the order of these.
+        for result, block in zip(reversed(results), reversed(blocks), strict=True):
+            if result.cell is not None:
+                cells[result.cell].array = DeviceArray(device, block, result.shape, result.dtype)
+        return returned
+
+    # New shapes, new addresses ------------------------------------------------------------------------------------
+
+    def _record(self, key: tuple[Any, ...], inputs: Sequence[Any], arrays: Sequence[Any]) -> Recording | None:
+        """The recording for new shapes; None for calls that cannot be recorded."""
+        recording = None
+        if self.counters is None:
+            host = {FIRST_BASE + k: a for k, a in enumerate(inputs) if a.__class__ is not DeviceArray}
+            recorder = Recorder(self.prepared, [a.shape for a in (*inputs, *arrays)], self._known(host))
+            try:
+                recorder.run()
+                recording = Recording(recorder, recorder.results(), host)
+            except NotStaticError:
+                pass
+        if len(self.recordings) >= _MOST_RECORDINGS:
+            self.recordings.popitem(last=False)
+        self.recordings[key] = recording
+        self._latest = key
+        return recording
+
+    def _known(self, host: dict[int, Array]) -> dict[int, Array]:
+        """Those host arrays whose values are part of the key, by base."""
+        known = {FIRST_BASE + k for k in self.controls}
+        return {base: a for base, a in host.items() if base in known and a.nbytes <= _LARGEST_KEY}
+
+    def _at_new_addresses(
+        self, recording: Recording, addresses: tuple[int, ...], inputs: int, given: Sequence[DeviceArray]
+    ) -> None:
+        """Run where nothing is prepared. Inputs that share memory with what is written in place are copied first."""
+        copies = self._separated(given[:inputs], given[inputs:])
+        if copies:
+            changed = list(addresses)
+            for position, copy in copies.items():
+                changed[1 + position] = copy.address
+            recording.run_first(tuple(changed), again=False)
+        else:
+            recording.run_first(addresses)
+
+    def _separated(self, inputs: Sequence[DeviceArray], cells: Sequence[DeviceArray]) -> dict[int, DeviceArray]:
+        """Copies of the inputs that overlap a cell which is written in place."""
+        first = FIRST_BASE + len(self.prepared.program.inputs)
+        written = [(c.address, c.address + c.nbytes) for c in (cells[base - first] for base in self.prepared.kept)]
+        return {
+            position: array.copy()
+            for position, array in enumerate(inputs)
+            if any(array.address < end and begin < array.address + array.nbytes for begin, end in written)
+        }
+
+    # Step by step -------------------------------------------------------------------------------------------------
+
+    def _directly(self, inputs: Sequence[Any], arrays: list[Any], cells: Sequence[RemoteCell]) -> list[DeviceArray]:
+        """Run the steps one by one."""
+        host = {FIRST_BASE + k: a for k, a in enumerate(inputs) if a.__class__ is not DeviceArray}
+        on_device = [array for array in inputs if array.__class__ is DeviceArray]
+        copies = self._separated(on_device, arrays)
+        on_device = [copies.get(position, array) for position, array in enumerate(on_device)]
+        kept: list[Any] = []
+        bases = [0, 0]
+        left = iter(on_device)
+        for position, array in enumerate(inputs):
+            if array.__class__ is DeviceArray:
+                bases.append(next(left).address)
+                continue
+            block = self.device.allocate(array.nbytes if position in self.needed else 0)
+            if position in self.needed and array.nbytes:
+                self.device.upload(block.address, array)
+            kept.append(block)
+            bases.append(block.address)
+        bases += [array.address for array in arrays]
+        if self.counters is not None:
+            bases.append(0)
+        shapes = [a.shape for a in (*inputs, *arrays)]
+        walk = Direct(self.prepared, shapes, bases, host, self.counters)
+        walk.run()
+        results = walk.results()
+        walk.check()
+        return self._finish(results, [walk.blocks[r.base] for r in results], cells)
+
+    def _too_large(self, problem: DeviceMemoryError, shapes: Sequence[tuple[int, ...]]) -> DeviceMemoryError:
+        program = self.prepared.program
+        plan = memory_plan(program, shapes).replace("\n", "\n  ")
+        return DeviceMemoryError(f"{program.name}: {problem}\nThe memory of {program.name}:\n  {plan}")
+
+
+# What of a program decides what runs ---------------------------------------------------------------------------------
+
+
+def control_inputs(program: Program) -> tuple[int, ...]:
+    """The inputs whose values the host needs to know: sizes, numbers of steps, conditions."""
+    wanted: set[Buffer] = set()
+    rows: list[Row] = []
+    for step in walk(program.steps):
+        match step:
+            case Read(buffer=buffer) | Branch(condition=Buffer() as buffer):
+                wanted.add(storage(buffer))
+            case Loop(until=until):
+                wanted |= set() if until is None else {storage(until)}
+                rows += step.rows
+            case Row():
+                rows.append(step)
+            case _:
+                pass
+    before = -1
+    while len(wanted) > before:
+        before = len(wanted)
+        wanted |= {storage(row.source) for row in rows if storage(row.buffer) in wanted}
+    return tuple(k for k, buffer in enumerate(program.inputs) if buffer in wanted)
+
+
+def needed_inputs(program: Program) -> frozenset[int]:
+    """The inputs that are needed on the device: for more than the host's decisions."""
+    used: set[Buffer] = set()
+    for step in walk(program.steps):
+        match step:
+            case Launch(buffers=buffers):
+                used |= set(map(storage, buffers))
+            case Gemm(a=a, b=b):
+                used |= {storage(a.buffer), storage(b.buffer)}
+            case Copy(source=source) | Row(source=source):
+                used.add(storage(source))
+            case Loop(rows=rows):
+                used |= {storage(row.source) for row in rows}
+            case _:
+                pass
+    used |= {storage(output.buffer) for output in program.outputs}
+    return frozenset(k for k, buffer in enumerate(program.inputs) if buffer in used)
