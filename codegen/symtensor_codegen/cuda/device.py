@@ -186,9 +186,9 @@ def get(name: str) -> Device:
     canonical = f"cuda:{ordinal(name)}"
     with _lock:
         if canonical not in _devices:
-            from . import driver
+            from .driver import CudaDevice
 
-            _devices[canonical] = driver.CudaDevice(ordinal(name))
+            _devices[canonical] = CudaDevice(ordinal(name))
         _devices[name] = _devices[canonical]
     return _devices[name]
 

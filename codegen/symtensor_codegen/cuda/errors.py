@@ -47,6 +47,14 @@ def driver_missing(cause: ImportError) -> DeviceUnavailableError:
     )
 
 
+def driver_too_old(cause: ImportError) -> DeviceUnavailableError:
+    """The library of the driver lacks functions that PyCUDA was built for."""
+    return DeviceUnavailableError(
+        f"NVIDIA's driver is older than the CUDA version which PyCUDA was built for ({cause}). Update the driver, or "
+        f"install a PyCUDA that was built for an older CUDA. {CPU_GOES_ON}"
+    )
+
+
 def no_device(cause: Exception | None) -> DeviceUnavailableError:
     """The driver is there, but sees no device."""
     reason = "" if cause is None else f" ({cause})"
@@ -96,8 +104,9 @@ def megabytes(size: int) -> str:
 
 def out_of_memory(name: str, asked: int, free: int, total: int, used: int) -> DeviceMemoryError:
     """An allocation failed, also after cached memory had been given back. Sizes are in bytes."""
+    wanted = f"{megabytes(asked)} asked, " if asked else ""
     return DeviceMemoryError(
-        f"{name} is out of memory: {megabytes(asked)} asked, {megabytes(free)} of {megabytes(total)} free; arrays and "
+        f"{name} is out of memory: {wanted}{megabytes(free)} of {megabytes(total)} free; arrays and "
         f"functions of symtensor hold {megabytes(used)}. Use smaller batches or float32, delete results that are no "
         "longer needed, keep fewer of them on the device, or end other processes that use it (nvidia-smi lists them). "
         "f.memory shows what a function needs."
