@@ -41,8 +41,8 @@ class Module(Protocol):
         """A handle for `Device.launch`."""
 
 
-class Token(Protocol):
-    """What has been recorded between two marks of a recording."""
+Token = tuple[Any, ...]
+"""Recorded actions on which others may depend: the nodes of a graph that are done last."""
 
 
 class Replay(Protocol):
@@ -141,7 +141,7 @@ class Device(Protocol):
     def why_no_graphs(self) -> str:
         """Why `capture` is not possible; empty if it is."""
 
-    def capture(self) -> AbstractContextManager[Recording]:
+    def capture(self) -> AbstractContextManager[Recording, None]:
         """Record the launches, fills and copies of a `with` block, and what libraries do on `stream`, unrun."""
 
     def wait_for(self, stream: int) -> None:

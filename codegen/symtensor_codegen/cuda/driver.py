@@ -11,6 +11,7 @@ import atexit
 import ctypes
 import os
 import threading
+import warnings
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -34,7 +35,7 @@ MOST_RETIRED = 16
 
 
 class _Thread(threading.local):
-    top: CudaDevice | None = None  # whose context is current in this thread
+    top: Current | None = None  # which device's context is current in this thread
 
 
 _thread = _Thread()
@@ -44,35 +45,39 @@ _open: list[CudaDevice] = []
 class Current:
     """The context of a device is current, and the device this thread's, while a `with` block runs."""
 
+    __slots__ = ("depth", "device", "lock", "outer")
+
     def __init__(self, device: CudaDevice) -> None:
         self.device = device
         self.lock = threading.RLock()
-        self.outer: list[CudaDevice | None] = []  # whose context was current at each entry; the lock's holder has it
+        self.depth = 0  # entries since the context was made current; this and `outer` are the lock holder's
+        self.outer: list[tuple[Current | None, int]] = []  # what was current before, and the depth here
 
     def __enter__(self) -> None:
-        device, lock = self.device, self.lock
-        lock.acquire()
+        if _thread.top is self:
+            self.depth += 1
+            return
+        self.lock.acquire()
         try:
+            device = self.device
             if device.dead is not None:
                 raise device.dead(device.name)
-            outer = _thread.top
-            if outer is not device:
-                device.push()
-                _thread.top = device
-                if len(device.retired) > MOST_RETIRED:
-                    device.drop_retired()
-            self.outer.append(outer)
+            device.push()
         except BaseException:
-            lock.release()
+            self.lock.release()
             raise
+        self.outer.append((_thread.top, self.depth))
+        self.depth, _thread.top = 0, self
+        if device.dropped or len(device.retired) > MOST_RETIRED:
+            device.tidy()
 
-    def __exit__(self, *failure: object) -> None:
-        device = self.device
-        outer = self.outer.pop()
+    def __exit__(self, kind: object = None, failure: object = None, trace: object = None) -> None:
+        if self.depth:
+            self.depth -= 1
+            return
+        _thread.top, self.depth = self.outer.pop()
         try:
-            if outer is not device:
-                _thread.top = outer
-                device.pop()
+            self.device.pop()
         finally:
             self.lock.release()
 
@@ -87,20 +92,27 @@ class CudaFunction:
 
 
 class CudaModule:
-    """Loaded code."""
+    """Loaded code. It is unloaded when neither it nor its functions are referenced."""
 
     def __init__(self, device: CudaDevice, module: Any) -> None:
-        self.device, self.module = device, module
+        self.device = device
+        self.held = [module]
 
     def function(self, name: str) -> CudaFunction:
         """A kernel, loaded now: while a graph is recorded it would be too late."""
         with self.device.current():
             try:
-                function = self.module.get_function(name)
+                function = self.held[0].get_function(name)
                 function.get_attribute(self.device.cuda.function_attribute.NUM_REGS)
             except self.device.cuda.Error as cause:
                 raise self.device.failure(cause, name) from None
+        self.held.append(function)
         return CudaFunction(name, self, function._launch_kernel)
+
+    def __del__(self) -> None:
+        # PyCUDA unloads it only where the context is current, which this thread need not have.
+        if self.device.dead is None:
+            self.device.dropped.append(self.held)
 
 
 class CudaDevice:
@@ -121,6 +133,8 @@ class CudaDevice:
         self.dead: Callable[[str], errors.DeviceError] | None = None
         """Why it cannot be used any more."""
         self.retired: list[object] = []
+        self.dropped: list[list[Any]] = []
+        """Objects of PyCUDA to be destroyed when the context is next current."""
         self.doomed: list[Any] = []
         """Executable graphs that nobody needs any more."""
         self.recording: Recording | None = None
@@ -248,7 +262,7 @@ class CudaDevice:
         self, function: CudaFunction, grid: tuple[int, int, int], block: tuple[int, int, int], arguments: bytes
     ) -> None:
         """Queue a kernel."""
-        if _thread.top is not self:
+        if _thread.top is not self._current:
             with self._current:
                 return self.launch(function, grid, block, arguments)
         self._launched.append(function)
@@ -337,13 +351,15 @@ class CudaDevice:
         if self.dead is None:
             self.retired.append(owner)
 
-    def drop_retired(self) -> None:
-        """Let those objects go whose work is done, without waiting."""
-        if self._leaving is None:
+    def tidy(self) -> None:
+        """Let go what is not needed any more, without waiting; the context is current."""
+        self.dropped.clear()
+        if self._leaving is not None:
+            if self._event.query():
+                self._leaving = None
+        elif self.retired:
             self._leaving, self.retired = self.retired, []
             self._event.record(self._stream)
-        elif self._event.query():
-            self._leaving = None
 
     def ordinal_of(self, address: int) -> int | None:
         """The number of the device where an address lies, where this can be found out."""
@@ -387,11 +403,13 @@ class CudaDevice:
     def _abandon(self, why: Callable[[str], errors.DeviceError]) -> None:
         """Never call the driver for this device again.
 
-        PyCUDA's destructors would, and end the process where that fails: they never run.
+        PyCUDA's destructors would, and end the process where that fails, so they never run. What the process has of
+        the device ends with it.
         """
         self.dead = why
-        modules = [module.module for module in self._modules]
-        held = [self._context, self._stream, self._event, *modules, *self._pool.reservations, *self._transfers.held()]
+        held = [self._context, self._stream, self._event, *self._pool.reservations, *self._transfers.held()]
+        for loaded in [*(module.held for module in self._modules), *self.dropped]:
+            held += loaded
         if self._graphs is not None:
             held += self._graphs.held()
         for item in held:
@@ -405,7 +423,8 @@ class CudaDevice:
     def close(self) -> None:
         """The interpreter ends: let threads finish what they do with the device, and let nobody begin."""
         if self._current.lock.acquire(timeout=10):
-            self.dead = self.dead or errors.closing
+            if self.dead is None:
+                self._abandon(errors.closing)
             self._current.lock.release()
 
 
@@ -430,10 +449,19 @@ def driver(name: str) -> Any:
     Raises: DeviceUnavailableError.
     """
     try:
-        import pycuda.driver as cuda
+        import pycuda  # noqa: F401
     except ImportError as cause:
-        if "libcuda" in str(cause):
-            raise errors.driver_missing(cause) from cause
+        raise errors.pycuda_missing(cause) from cause
+    try:
+        # PyCUDA built on a machine without a driver may not name the library: its symbols are made global first.
+        ctypes.CDLL("libcuda.so.1", mode=ctypes.RTLD_GLOBAL)
+    except OSError as cause:
+        raise errors.driver_missing(cause) from cause
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PyCUDA warns of what the error below says
+            import pycuda.driver as cuda
+    except ImportError as cause:
         if "undefined symbol: cu" in str(cause):
             raise errors.driver_too_old(cause) from cause
         raise errors.pycuda_missing(cause) from cause

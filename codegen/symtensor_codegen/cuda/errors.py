@@ -38,7 +38,7 @@ def pycuda_missing(cause: ImportError) -> DeviceUnavailableError:
     )
 
 
-def driver_missing(cause: ImportError) -> DeviceUnavailableError:
+def driver_missing(cause: OSError) -> DeviceUnavailableError:
     """PyCUDA is there, but the library of NVIDIA's driver is not."""
     return DeviceUnavailableError(
         f"NVIDIA's driver was not found ({cause}). Its library, libcuda.so.1, comes with the driver of the GPU, not "

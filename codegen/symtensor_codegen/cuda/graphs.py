@@ -16,10 +16,8 @@ from ..errors import InternalError
 from . import errors
 
 if TYPE_CHECKING:
+    from .device import Token
     from .driver import CudaDevice, CudaFunction
-
-Token = tuple[Any, ...]
-"""Nodes of a graph: what must be done before something else may begin."""
 
 NON_BLOCKING = 1
 
