@@ -218,7 +218,7 @@ class NumpyDevice:
     def emitter(self) -> Emitter:
         """Kernels are their symbols."""
 
-        def emit(kernel: Kernel, schedule: object, symbol: str) -> str:
+        def emit(kernel: Kernel, schedule: object, symbol: str, aliased: bool) -> str:
             self.kernels[symbol] = kernel
             return symbol
 

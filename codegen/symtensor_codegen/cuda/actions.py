@@ -172,10 +172,11 @@ def dependencies(actions: Sequence[Action], bases: Sequence[int]) -> list[list[i
         for place in action.writes:
             start = bases[place.base] + place.offset
             memory.write(start, start + place.size, position, before)
-        if isinstance(action, ProductAction):  # the library's own scratch memory is for one product at a time
-            if product >= 0:
-                before.add(product)
-            product = position
+        if isinstance(action, ProductAction):
+            if getattr(action.multiply, "uses_scratch", True):  # the same for all: one after another
+                if product >= 0:
+                    before.add(product)
+                product = position
         elif isinstance(action, KernelAction):
             if action.gated:
                 before.update(failing)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from symtensor_codegen.cuda import kernels as kernel_store
-from symtensor_codegen.cuda.kernels import DeviceKernel, Emitter, KernelCode, default_emitter
+from symtensor_codegen.cuda.kernels import DeviceKernel, Emitter, KernelCode, Variant, default_emitter, variants
 from symtensor_codegen.cuda.reporting import memory_plan
 from symtensor_codegen.cuda.run import RemoteCell, Runner
 from symtensor_codegen.cuda.steps import Prepared, Product, Products, refuse_nested
@@ -33,7 +33,7 @@ class GeneratedProgram:
     program: Program
     architecture: str
     emitter: Emitter
-    images: dict[Kernel, KernelCode]
+    images: dict[Variant, KernelCode]
 
     def source(self, language: str) -> str:
         """The generated code: ``loops``, ``program``, ``cuda``, or the kernels' ``ptx`` or ``sass``."""
@@ -89,19 +89,24 @@ class CompiledProgram:
 
 
 def compile_program(
-    program: Program, device: "Device", emitter: Emitter | None = None, products: Products | None = None
+    program: Program,
+    device: "Device",
+    precision: str = "float32",
+    emitter: Emitter | None = None,
+    products: Products | None = None,
 ) -> CompiledProgram:
     """A program ready to be called on a device.
 
-    ``emitter`` and ``products`` (what multiplies matrices) are those of this package unless given.
+    ``precision`` is that of matrix products of float32. ``emitter`` and ``products`` (what multiplies matrices) are
+    those of this package unless given.
     """
     start = perf_counter()
     refuse_nested(program)
     emitter = default_emitter() if emitter is None else emitter
     with device.current():
-        loaded = kernel_store.load(program.kernels(), device, emitter)
+        loaded = kernel_store.load(variants(program), device, emitter)
         if products is None:
-            products = _products(program, device)
+            products = _products(program, device, precision)
         status = device.allocate(4)
         device.fill(status.address, 4, 0x7F)
     middle = perf_counter()
@@ -111,7 +116,7 @@ def compile_program(
         counters = np.zeros(COUNTERS * (len(program.timed_steps) + 1), np.int64)
     runner = Runner(prepared, counters)
     times = {"kernels": (middle - start) * 1e3, "program": (perf_counter() - middle) * 1e3}
-    kernels = tuple(loaded.kernels[kernel] for kernel in program.kernels())
+    kernels = tuple(prepared.kernels.values())
     return CompiledProgram(
         program, device, kernels, emitter, runner, times, loaded.hits, loaded.compiled, counters
     )  # fmt: skip
@@ -122,17 +127,17 @@ def compile_only(program: Program, architecture: str, emitter: Emitter | None = 
     refuse_nested(program)
     emitter = default_emitter() if emitter is None else emitter
     return GeneratedProgram(
-        program, architecture, emitter, kernel_store.compile_for(program.kernels(), architecture, emitter)
+        program, architecture, emitter, kernel_store.compile_for(variants(program), architecture, emitter)
     )
 
 
-def _products(program: Program, device: "Device") -> Products:
+def _products(program: Program, device: "Device", precision: str) -> Products:
     """What multiplies matrices, where the program does."""
     if not any(isinstance(step, Gemm) for step in walk(program.steps)):
         return _no_products
     from symtensor_codegen.cuda.matrix_products import MatrixProducts
 
-    return MatrixProducts(device)
+    return MatrixProducts(device, precision)
 
 
 def _no_products(product: Product) -> Any:
@@ -141,7 +146,7 @@ def _no_products(product: Product) -> Any:
 
 def _texts(program: Program, emitter: Emitter) -> dict[Kernel, tuple[str, str]]:
     """The CUDA text of every kernel, with names for people, and the name of its functions."""
-    return {k: (emitter.text(k, k.name), k.name) for k in dict.fromkeys(program.kernels())}
+    return {v.kernel: (emitter.text(v, v.kernel.name), v.kernel.name) for v in variants(program)}
 
 
 def source(program: Program, language: str, architecture: str, emitter: Emitter | None = None) -> str:

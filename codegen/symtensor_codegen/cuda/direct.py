@@ -112,8 +112,8 @@ def element(array: Array, place: Place, dtype: DType) -> Any:
 
 def read_status(prepared: Prepared) -> int:
     """The status word, when all earlier work is done; afterwards it says again that nothing has failed."""
-    word = np.empty(1, np.int32)
-    prepared.device.download(word, prepared.status)
-    if word[0] != INTACT:
+    prepared.device.download(prepared.word, prepared.status)
+    found: int = prepared.word.item()
+    if found != INTACT:
         prepared.device.fill(prepared.status, 4, 0x7F)
-    return int(word[0])
+    return found

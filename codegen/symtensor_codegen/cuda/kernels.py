@@ -1,9 +1,11 @@
 """Kernels on a device: each compiled once per process and architecture, and found again in the store.
 
 A kernel is looked up by its canonical text, before any CUDA text is written: kernels that differ in names only are
-one, and a warm start writes and compiles nothing.
+one, and a warm start writes and compiles nothing. A launch that gets the same memory twice, once to write into, has a
+variant of its own.
 """
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -12,7 +14,9 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 from symtensor_codegen import cache
 from symtensor_codegen.cuda.actions import Stage
 from symtensor_codegen.cuda.device import Device
+from symtensor_codegen.finish import storage
 from symtensor_codegen.loops import Kernel
+from symtensor_codegen.program import Launch, Program, walk
 from symtensor_codegen.text import kernel_text
 
 EMITTER_VERSION = "1"  # part of every key: change it when the same kernel text is to become other code
@@ -39,11 +43,34 @@ class Emitter(NamedTuple):
     """What turns kernels into CUDA text: the schedule, and the text for a schedule and the functions' symbol."""
 
     schedule: Callable[[Kernel], KernelSchedule]
-    emit: Callable[[Kernel, Any, str], str]
+    emit: Callable[[Kernel, Any, str, bool], str]
 
-    def text(self, kernel: Kernel, symbol: str) -> str:
+    def text(self, variant: "Variant", symbol: str) -> str:
         """The text of a kernel."""
-        return self.emit(kernel, self.schedule(kernel), symbol)
+        return self.emit(variant.kernel, self.schedule(variant.kernel), symbol, variant.aliased)
+
+
+class Variant(NamedTuple):
+    """A kernel; ``aliased``: one that may get the same memory for several of its buffers."""
+
+    kernel: Kernel
+    aliased: bool
+
+    @classmethod
+    def of(cls, launch: Launch) -> "Variant":
+        """The kernel of a launch."""
+        memory = [storage(buffer) for buffer in launch.buffers]
+        return cls(launch.kernel, len(set(memory)) < len(memory))
+
+    def key(self, architecture: str) -> str:
+        """What the code is stored under."""
+        text = kernel_text(self.kernel) + (" aliased" if self.aliased else "")
+        return cache.key("cuda kernel", text, architecture, EMITTER_VERSION)
+
+
+def variants(program: Program) -> list[Variant]:
+    """The kernels of a program, each once, in the order of their first launches."""
+    return list(dict.fromkeys(Variant.of(step) for step in walk(program.steps) if isinstance(step, Launch)))
 
 
 def default_emitter() -> Emitter:
@@ -89,11 +116,6 @@ class DeviceKernel:
         return tuple(found)
 
 
-def key_of(kernel: Kernel, architecture: str) -> str:
-    """What a kernel's code is stored under."""
-    return cache.key("cuda kernel", kernel_text(kernel), architecture, EMITTER_VERSION)
-
-
 def symbol_of(key: str) -> str:
     """What the functions of a kernel are called, before their number."""
     return f"k_{key[:16]}"
@@ -108,44 +130,64 @@ _loaded: WeakKeyDictionary[Any, WeakValueDictionary[str, DeviceKernel]] = WeakKe
 class Loaded:
     """The kernels of a program on a device, how many were known, and how many were compiled now."""
 
-    kernels: dict[Kernel, DeviceKernel]
+    kernels: dict[Variant, DeviceKernel]
     hits: int
     compiled: int
 
 
-def load(kernels: Iterable[Kernel], device: Device, emitter: Emitter) -> Loaded:
+def load(wanted: Sequence[Variant], device: Device, emitter: Emitter) -> Loaded:
     """The kernels on a device, compiled where they are not known."""
     table = _loaded.setdefault(device, WeakValueDictionary())
-    keys = {kernel: key_of(kernel, device.architecture) for kernel in dict.fromkeys(kernels)}
-    found = {key: table.get(key) for key in keys.values()}
-    missing = {key: kernel for kernel, key in keys.items() if found[key] is None}
-    images = {key: None if device.host else cache.get(key) for key in missing}
-    texts = {key: emitter.text(missing[key], symbol_of(key)) for key, image in images.items() if image is None}
-    if not device.host and len(texts) > 1:
-        from symtensor_codegen.cuda.compile import cubins
+    keys = {variant: variant.key(device.architecture) for variant in wanted}
+    made = {key: known for key in keys.values() if (known := table.get(key)) is not None}
+    missing = {key: variant for variant, key in keys.items() if key not in made}
+    hits, compiled = len(made), 0
+    images = _stored(missing) if not device.host else {}
+    if not device.host:
+        compiled = len(missing) - len(images)
+        images |= _compiled({k: v for k, v in missing.items() if k not in images}, device.architecture, emitter)
+    for key, variant in missing.items():
+        symbol = symbol_of(key)
+        if key not in images:
+            images[key] = device.code(emitter.text(variant, symbol), symbol)
+            compiled += 1
+        code = KernelCode(key, images[key])
+        made[key] = table[key] = DeviceKernel(variant.kernel, code, emitter.schedule(variant.kernel), device)
+        names[symbol] = variant.kernel.name
+    return Loaded({variant: made[key] for variant, key in keys.items()}, hits + len(missing) - compiled, compiled)
 
-        cubins([(text, symbol_of(key)) for key, text in texts.items()], device.architecture)  # side by side
-    made: dict[str, DeviceKernel] = {key: known for key, known in found.items() if known is not None}
-    for key, kernel in missing.items():
-        image = images[key]
-        if image is None:
-            image = device.code(texts[key], symbol_of(key))
-            if not device.host:
-                cache.put(key, image)
-        made[key] = table[key] = DeviceKernel(kernel, KernelCode(key, image), emitter.schedule(kernel), device)
-    return Loaded({kernel: made[key] for kernel, key in keys.items()}, len(made) - len(texts), len(texts))
 
-
-def compile_for(kernels: Iterable[Kernel], architecture: str, emitter: Emitter) -> dict[Kernel, KernelCode]:
+def compile_for(wanted: Sequence[Variant], architecture: str, emitter: Emitter) -> dict[Variant, KernelCode]:
     """The code of kernels for an architecture; no device is needed."""
+    keys = {variant: variant.key(architecture) for variant in wanted}
+    unique = {key: variant for variant, key in keys.items()}
+    images = _stored(unique)
+    images |= _compiled({k: v for k, v in unique.items() if k not in images}, architecture, emitter)
+    return {variant: KernelCode(key, images[key]) for variant, key in keys.items()}
+
+
+def _stored(wanted: Iterable[str]) -> dict[str, bytes]:
+    """The code that the store has, by key."""
+    return {key: image for key in wanted if (image := cache.get(key)) is not None}
+
+
+def _compiled(wanted: dict[str, Variant], architecture: str, emitter: Emitter) -> dict[str, bytes]:
+    """Code compiled now, several kernels side by side, and stored."""
+    if not wanted:
+        return {}
     from symtensor_codegen.cuda.compile import cubins
 
-    keys = {kernel: key_of(kernel, architecture) for kernel in dict.fromkeys(kernels)}
-    unique = {key: kernel for kernel, key in keys.items()}
-    images = {key: cache.get(key) for key in unique}
-    missing = [key for key, image in images.items() if image is None]
-    texts = [(emitter.text(unique[key], symbol_of(key)), symbol_of(key)) for key in missing]
-    for key, image in zip(missing, cubins(texts, architecture), strict=True):
-        images[key] = image
+    texts = [(emitter.text(variant, symbol_of(key)), symbol_of(key)) for key, variant in wanted.items()]
+    images = dict(zip(wanted, cubins(texts, architecture), strict=True))
+    for key, image in images.items():
         cache.put(key, image)
-    return {kernel: KernelCode(key, images[key] or b"") for kernel, key in keys.items()}
+    return images
+
+
+names: dict[str, str] = {}
+"""What people call the kernels that are loaded, by the symbol of their functions."""
+
+
+def readable(text: str) -> str:
+    """A text in which kernels have the names that people know."""
+    return re.sub(r"\b(k_[0-9a-f]{16})_(\d+)\b", lambda found: names.get(found[1], found[0]), text)

@@ -15,7 +15,8 @@ from symtensor_codegen.cuda.actions import FIRST_BASE
 from symtensor_codegen.cuda.arrays import DeviceArray
 from symtensor_codegen.cuda.device import Block, Device
 from symtensor_codegen.cuda.direct import Direct
-from symtensor_codegen.cuda.errors import DeviceMemoryError
+from symtensor_codegen.cuda.errors import DeviceFault, DeviceMemoryError
+from symtensor_codegen.cuda.kernels import readable
 from symtensor_codegen.cuda.recording import NotStaticError, Recorder, Recording
 from symtensor_codegen.cuda.reporting import memory_plan
 from symtensor_codegen.cuda.steps import Prepared, Result
@@ -82,6 +83,7 @@ class Runner:
         program = prepared.program
         self.controls = control_inputs(program)
         self.needed = needed_inputs(program)
+        self.returns_all = all(o.cell is None or o.in_place for o in program.outputs)
         self.recordings: OrderedDict[tuple[Any, ...], Recording | None] = OrderedDict()
         self._latest: tuple[Any, ...] = ()
 
@@ -105,6 +107,8 @@ class Runner:
                     return self._call(inputs, arrays, cells)
             except DeviceMemoryError as problem:
                 raise self._too_large(problem, [a.shape for a in (*inputs, *arrays)]) from None
+            except DeviceFault as problem:
+                raise DeviceFault(readable(str(problem))) from None
 
     def _call(self, inputs: Sequence[Any], arrays: list[Any], cells: Sequence[RemoteCell]) -> list[DeviceArray]:
         given: list[Any] = []
@@ -132,8 +136,8 @@ class Runner:
         if recording is None:
             return self._directly(inputs, arrays, cells)
 
-        allocate, device = self.device.allocate, self.device
-        scratch = self.scratch.take(device, recording.scratch) if recording.scratch else 0
+        scratch = self.scratch.take(self.device, recording.scratch) if recording.scratch else 0
+        allocate = self.device.allocate
         blocks = [allocate(size) for size in recording.sizes]
         addresses = (scratch, *[array.address for array in given], *[block.address for block in blocks])
         recording.upload(inputs, scratch)
@@ -147,15 +151,18 @@ class Runner:
         self, results: Sequence[Result], blocks: Sequence[Block], cells: Sequence[RemoteCell]
     ) -> list[DeviceArray]:
         """Make the updates, and the arrays to return."""
-        returned, device = [], self.device
-        for result, block in zip(results, blocks, strict=True):
-            if result.cell is None:
-                returned.append(DeviceArray(device, block, result.shape, result.dtype))
+        device = self.device
+        made = [
+            DeviceArray(device, block, shape, dtype)
+            for block, (_, _, shape, dtype) in zip(blocks, results, strict=True)
+        ]
+        if self.returns_all:
+            return made
         # The last block is freed first, so that the next call gets the freed ones in the order of these.
-        for result, block in zip(reversed(results), reversed(blocks), strict=True):
+        for result, array in zip(reversed(results), reversed(made), strict=True):
             if result.cell is not None:
-                cells[result.cell].array = DeviceArray(device, block, result.shape, result.dtype)
-        return returned
+                cells[result.cell].array = array
+        return [array for result, array in zip(results, made, strict=True) if result.cell is None]
 
     # New shapes, new addresses ------------------------------------------------------------------------------------
 

@@ -28,7 +28,6 @@ from symtensor_codegen.cuda.sizes import Sizes
 from symtensor_codegen.dtypes import DType
 from symtensor_codegen.errors import InternalError
 from symtensor_codegen.finish import storage
-from symtensor_codegen.loops import Kernel
 from symtensor_codegen.program import (
     Allocate,
     AllocateOutput,
@@ -51,10 +50,11 @@ from symtensor_codegen.scalar import Buffer, Scalar
 
 if TYPE_CHECKING:
     from symtensor_codegen.cuda.device import Block, Device
-    from symtensor_codegen.cuda.kernels import DeviceKernel
+    from symtensor_codegen.cuda.kernels import DeviceKernel, Variant
 
 ALIGNMENT: Final = 256
 INTACT: Final = 0x7F7F7F7F  # the status while nothing has failed
+_MOST_PRODUCTS: Final = 256  # that are kept ready
 LAST_FAILURE: Final = 0x7F000000  # failures are numbered up to here
 
 Multiply = Callable[[int, int, int], object]
@@ -105,29 +105,47 @@ class Prepared:
 
     program: Program
     device: "Device"
-    kernels: Mapping[Kernel, "DeviceKernel"]
+    kernels: Mapping[Launch, "DeviceKernel"]
     products: Products
     block: "Block"
     status: int
     changing: frozenset[Scalar]
     kept: frozenset[int]  # bases of the cells that are written in place
+    word: np.ndarray[Any, Any]  # for the status, on the host
+    counts: frozenset[Buffer]  # which only ever hold the number of steps that a loop ran
+    ready: dict[Product, Multiply]
 
     @classmethod
     def of(
         cls,
         program: Program,
         device: "Device",
-        kernels: Mapping[Kernel, "DeviceKernel"],
+        kernels: Mapping["Variant", "DeviceKernel"],
         products: Products,
         block: "Block",
     ) -> "Prepared":
         """What a program needs for calls."""
-        loops = [step.index for step in walk(program.steps) if isinstance(step, Loop)]
-        reads = [step.symbol for step in walk(program.steps) if isinstance(step, Read)]
+        from symtensor_codegen.cuda.kernels import Variant
+
+        steps = list(walk(program.steps))
+        changing = [step.index for step in steps if isinstance(step, Loop)]
+        changing += [step.symbol for step in steps if isinstance(step, Read)]
         cells = FIRST_BASE + len(program.inputs)
-        kept = frozenset(cells + o.cell for o in program.outputs if o.in_place and o.cell is not None)
-        changing = frozenset((*loops, *reads))
-        return cls(program, device, kernels, products, block, block.address, changing, kept)
+        kept = [cells + o.cell for o in program.outputs if o.in_place and o.cell is not None]
+        launches = {step: kernels[Variant.of(step)] for step in steps if isinstance(step, Launch)}
+        return cls(
+            program, device, launches, products, block, block.address, frozenset(changing), frozenset(kept),
+            np.empty((), np.int32), counts_of(steps), {},
+        )  # fmt: skip
+
+    def product(self, product: Product) -> Multiply:
+        """What multiplies matrices of these sizes."""
+        found = self.ready.get(product)
+        if found is None:
+            if len(self.ready) >= _MOST_PRODUCTS:
+                self.ready.clear()
+            found = self.ready[product] = self.products(product)
+        return found
 
     @property
     def first_output(self) -> int:
@@ -146,6 +164,7 @@ class Walk:
         self.arena = Place(0, 0, 0)
         self.first = 0  # number of the next failure
         self.failures: list[tuple[int, tuple[object, ...]]] = []  # first numbers, and the messages from there on
+        self._counted: dict[Buffer, int] = {}
         self._undo: list[tuple[Scalar, int | None]] = []
         for position, (buffer, shape) in enumerate(zip((*program.inputs, *program.cells), shapes, strict=True)):
             size = math.prod(shape) * buffer.dtype.itemsize
@@ -238,7 +257,8 @@ class Walk:
         self.places[storage(step.buffer)] = self.output(step.position, step.buffer)
 
     def _read(self, step: Read) -> None:
-        value = int(self.value(self.place(step.buffer), step.buffer.dtype))
+        count = self._counted.get(storage(step.buffer))
+        value = int(self.value(self.place(step.buffer), step.buffer.dtype)) if count is None else count
         self._undo.append((step.symbol, self.sizes.set(step.symbol, value)))
 
     def _copy(self, step: Copy) -> None:
@@ -251,7 +271,7 @@ class Walk:
 
     def _launch(self, step: Launch) -> None:
         prepared = self.prepared
-        kernel = prepared.kernels[step.kernel]
+        kernel = prepared.kernels[step]
         parameters = self.sizes.shape(step.parameters)
         stages = kernel.stages(parameters, prepared.device.multiprocessors)
         first = self.first
@@ -283,7 +303,7 @@ class Walk:
         product = Product(
             step.out.buffer.dtype, m, n, k, batch, out[1:], a[1:], b[1:], step.alpha, step.beta
         )  # fmt: skip
-        self.do(ProductAction(self.prepared.products(product), out, a, b), step)
+        self.do(ProductAction(self.prepared.product(product), out, a, b), step)
 
     def _operand(self, matrix: Matrix, rows: int, columns: int, batch: int) -> Operand:
         """A matrix with its first element's place, which is as large as everything between first and last."""
@@ -326,6 +346,8 @@ class Walk:
             target = self.place(loop.executed)
             self._commit((target,))
             self.put(number, target)
+            if storage(loop.executed) in self.prepared.counts:
+                self._counted[storage(loop.executed)] = number
 
     def _branch(self, step: Branch) -> None:
         condition = step.condition
@@ -368,6 +390,26 @@ def failure(failures: Sequence[tuple[int, tuple[object, ...]]], status: int) -> 
     """The failure that a status tells of; ``failures`` are the first numbers of launches, and their messages."""
     first, messages = next(found for found in reversed(failures) if found[0] <= status)
     return ProgramFailure(messages[status - first])
+
+
+def counts_of(steps: Sequence[Step]) -> frozenset[Buffer]:
+    """The buffers that only ever hold the number of steps that a loop ran, so that nobody need look at them."""
+    counts = {storage(step.executed) for step in steps if isinstance(step, Loop) and step.executed is not None}
+    for step in steps:
+        match step:
+            case Launch(kernel=kernel, buffers=buffers):
+                used = zip(kernel.buffers, buffers, strict=True)
+                counts -= {storage(actual) for formal, actual in used if formal in kernel.written}
+            case Copy(target=target):
+                counts.discard(storage(target))
+            case Row(buffer=buffer, source=source):
+                counts -= {storage(buffer), storage(source)}
+            case Loop(rows=rows, swaps=swaps):
+                counts -= {storage(b) for swap in swaps for b in swap}
+                counts -= {storage(b) for row in rows for b in (row.buffer, row.source)}
+            case _:
+                pass
+    return frozenset(counts)
 
 
 def refuse_nested(program: Program) -> None:
