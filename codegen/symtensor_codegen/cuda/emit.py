@@ -462,7 +462,7 @@ class StageWriter(Values):
     # Waiting ----------------------------------------------------------------------------------------------------
 
     def _wait_for(self, statement: Statement) -> None:
-        """Make the team wait where a statement could meet memory that other threads of it are not done with."""
+        """Make the team wait where a statement could meet memory that its other threads are not done with."""
         facts = touched([statement])
         reads = {self.identity(b) for b in facts.reads if b in self.written or self.aliased}
         writes = {self.identity(b) for b in facts.writes}

@@ -130,11 +130,16 @@ template <class P, class T> static __device__ __forceinline__ void st_store_pack
 """,
     "st_lanes": f"""\
 template <class T> {_INLINE} T st_lane_xor(unsigned mask, T x, int distance) {{
-    return sizeof(T) < 4 ? (T)__shfl_xor_sync(mask, (int)x, distance) : (T)__shfl_xor_sync(mask, x, distance);
+    if constexpr (sizeof(T) < 4) return (T)__shfl_xor_sync(mask, (int)x, distance);
+    else return __shfl_xor_sync(mask, x, distance);
 }}
 template <class T> {_INLINE} T st_lane_up(unsigned mask, T x, int distance, int width) {{
-    if (sizeof(T) < 4) return (T)__shfl_up_sync(mask, (int)x, distance, width);
-    return (T)__shfl_up_sync(mask, x, distance, width);
+    if constexpr (sizeof(T) < 4) return (T)__shfl_up_sync(mask, (int)x, distance, width);
+    else return __shfl_up_sync(mask, x, distance, width);
+}}
+template <class T> {_INLINE} T st_lane(unsigned mask, T x, int lane, int width) {{
+    if constexpr (sizeof(T) < 4) return (T)__shfl_sync(mask, (int)x, lane, width);
+    else return __shfl_sync(mask, x, lane, width);
 }}
 """,
     # A reduction over the threads of a team, which all get the result. Its order is that of a tree: always the same.
@@ -238,7 +243,7 @@ template <class T, class Scratch, class Combine>
         const T y = st_lane_up(mask, x, distance, width);
         if (lane >= distance) x = combine(y, x);
     }}
-    total = __shfl_sync(mask, x, width - 1, width);
+    total = st_lane(mask, x, width - 1, width);
     if (blockDim.x > 32) {{
         const unsigned warp = threadIdx.x / 32;
         if (lane == 31) scratch[warp] = x;
