@@ -1,0 +1,278 @@
+"""Matrix products on a device: by a kernel of our own where products are small or cuBLAS is missing, else by cuBLAS."""
+
+from __future__ import annotations
+
+import struct
+import threading
+from typing import TYPE_CHECKING, Any, Final, Protocol
+from weakref import WeakKeyDictionary, ref
+
+import numpy as np
+
+from symtensor_codegen.cuda import matmul_choice
+from symtensor_codegen.cuda.compile import FULL
+from symtensor_codegen.cuda.matmul_kernels import ELEMENTS, PRECISIONS, Variant, combine_text, matmul_text
+from symtensor_codegen.errors import BackendError
+
+if TYPE_CHECKING:
+    from symtensor_codegen.cuda.device import Block, Device
+    from symtensor_codegen.cuda.steps import Product
+
+__all__ = ["MatrixProducts", "Multiply"]
+
+_SMALL: Final = {"float32": 1 << 27, "float64": 1 << 24, "complex64": 1 << 25, "complex128": 1 << 23}
+"""Multiplications up to which our own kernels are used where cuBLAS is there as well."""
+
+_LIBRARY_SCRATCH: Final = 32 << 20
+"""Bytes that NVIDIA recommends as cuBLAS's workspace; with less it has fewer algorithms."""
+
+_MOST_BLOCKS_ACROSS: Final = 65535
+
+
+class Multiply(Protocol):
+    """A product of known sizes, ready to be queued any number of times."""
+
+    uses_scratch: bool
+    """Whether it uses scratch memory that all products of the device share: two that do must not run side by side."""
+
+    description: str
+    """What computes it."""
+
+    def __call__(self, out: int, a: int, b: int) -> None:
+        """Queue it for these addresses of the operands' first elements."""
+
+
+class MatrixProducts:
+    """Makes the products of programs ready, in one precision for float32 operands (see `PRECISIONS`).
+
+    Kernels, cuBLAS and scratch memory are those of the device, whatever the number of programs.
+    """
+
+    def __init__(self, device: Device, precision: str = "float32") -> None:
+        if precision not in PRECISIONS:
+            raise BackendError(f"the precision of matrix products is one of {', '.join(PRECISIONS)}, not {precision!r}")
+        self.device, self.precision = device, precision
+        with _lock:
+            self.means = _means.setdefault(device, Means(device))
+
+    def __call__(self, product: Product) -> Multiply:
+        """Get everything ready for a product.
+
+        Raises BackendError for an element type that matrix products do not have.
+        """
+        element = ELEMENTS.get(product.dtype.name)
+        if element is None:
+            raise BackendError(f"the cuda backend has no matrix product of {product.dtype}")
+        precision = self.precision if product.dtype.name == "float32" else "float32"
+        work = product.m * product.n * product.k * product.batch
+        if work > _SMALL[product.dtype.name] and product.alpha != 0:
+            library = self.means.library()
+            if library is not None:
+                return LibraryProduct(library, product, precision, self.means.scratch(_LIBRARY_SCRATCH))
+        if int(self.device.architecture.removeprefix("sm_")) < 80 or self.device.host:
+            precision = "float32"  # more exact than was asked for; tensor cores before sm_80 know float16 alone
+        return Generated(self.means, product, precision)
+
+
+class Means:
+    """What the products of a device have in common: kernels that are loaded, cuBLAS if there is one, scratch memory."""
+
+    def __init__(self, device: Device) -> None:
+        self._device = ref(device)  # the device may go: these belong to it
+        self._lock = threading.RLock()
+        self._functions: dict[Variant, Any] = {}
+        self._combines: dict[str, Any] = {}
+        self._scratch: Block | None = None
+        self._library: Library | None = None
+        self.library_missing = "this device has none" if device.host else ""
+        """Why there is no cuBLAS; empty as long as there is one, or nobody has asked."""
+
+    @property
+    def device(self) -> Device:
+        """The device, which whoever multiplies keeps alive."""
+        device = self._device()
+        assert device is not None
+        return device
+
+    def library(self) -> Library | None:
+        """CuBLAS, or None where it cannot be had: ``library_missing`` tells why."""
+        with self._lock:
+            if self._library is None and not self.library_missing:
+                try:
+                    self._library = Library(self.device)
+                except Exception as error:  # whatever loading a shared library may raise
+                    self.library_missing = f"{type(error).__name__}: {error}"
+            return self._library
+
+    def scratch(self, nbytes: int) -> Block:
+        """At least so many bytes, shared by all products. Whoever got them before keeps what they have."""
+        with self._lock:
+            if self._scratch is None or self._scratch.size < nbytes:
+                self._scratch = self.device.allocate(nbytes)
+            return self._scratch
+
+    def function(self, variant: Variant) -> Any:
+        """The loaded kernel."""
+        with self._lock:
+            found = self._functions.get(variant)
+            if found is None:
+                text, symbol = FULL + matmul_text(variant), variant.symbol
+                found = self._functions[variant] = self.device.load(self.device.code(text, symbol)).function(symbol)
+            return found
+
+    def combine(self, dtype: str) -> Any:
+        """The loaded second kernel of split products."""
+        with self._lock:
+            found = self._combines.get(dtype)
+            if found is None:
+                symbol = f"matmul_combine_{ELEMENTS[dtype].spelling}"
+                text = combine_text(ELEMENTS[dtype], symbol)
+                found = self._combines[dtype] = self.device.load(self.device.code(text, symbol)).function(symbol)
+            return found
+
+
+_lock = threading.Lock()
+_means: WeakKeyDictionary[Device, Means] = WeakKeyDictionary()
+
+
+class Generated:
+    """A product by kernels of our own."""
+
+    def __init__(
+        self, means: Means, product: Product, precision: str, choice: matmul_choice.Choice | None = None
+    ) -> None:
+        self.means, self.product, self.precision, self.device = means, product, precision, means.device
+        self.element = ELEMENTS[product.dtype.name]
+        self.choice = choice or matmul_choice.choose(
+            self.element, precision, product.m, product.n, product.k, product.batch, means.device.multiprocessors
+        )
+        self.uses_scratch = self.choice.scratch > 0
+        self.scratch = means.scratch(self.choice.scratch) if self.uses_scratch else None
+        p, tile = product, self.choice.tile
+        self.a_along_k, self.a_stride, self.a_even = _layout(p.a, p.m, p.k, p.batch)
+        along_n, self.b_stride, self.b_even = _layout(p.b, p.k, p.n, p.batch)
+        self.b_along_k = not along_n
+        stages = -(-p.k // tile.depth)
+        self.depth = max(-(-stages // self.choice.splits), 1) * tile.depth
+        across = -(-p.m // tile.rows) * -(-p.n // tile.columns)
+        self.grid, self.rows = (across, self.choice.splits), p.m * p.n
+        # Whole pools are aligned, so these are the kernels that calls will need, if they need not others as well.
+        self.description = self.variant(0, 0).symbol
+        means.function(self.variant(0, 0))
+        if self.uses_scratch:
+            means.combine(p.dtype.name)
+
+    def variant(self, a: int, b: int) -> Variant:
+        """The kernel for operands at these addresses."""
+        return Variant(
+            self.element, self.choice.tile, self.a_along_k, self.b_along_k,
+            _chunk(self.element.size, self.element.lanes, self.a_even, a),
+            _chunk(self.element.size, self.element.lanes, self.b_even, b),
+            self.precision, self.uses_scratch,
+        )  # fmt: skip
+
+    def __call__(self, out: int, a: int, b: int) -> None:
+        """Queue the kernels; each launch takes as many of a batch as a grid has room for."""
+        variant = self.variant(a, b)
+        function, device = self.means.function(variant), self.device
+        p, size = self.product, self.element.size
+        for start in range(0, p.batch, _MOST_BLOCKS_ACROSS):
+            count = min(p.batch - start, _MOST_BLOCKS_ACROSS)
+            target = out if self.scratch is None else self.scratch.address
+            skipped = start * (p.out[2] if self.scratch is None else self.choice.splits * self.rows)
+            arguments = struct.pack(
+                "3Q10q2d", a + start * p.a[2] * size, b + start * p.b[2] * size, target + skipped * size,
+                p.m, p.n, p.k, self.a_stride, self.b_stride, p.out[0], p.a[2], p.b[2], p.out[2], self.depth,
+                p.alpha, p.beta,
+            )  # fmt: skip
+            device.launch(function, (*self.grid, count), (variant.threads, 1, 1), arguments)
+        if self.scratch is not None:
+            arguments = struct.pack(
+                "2Q6q2d", self.scratch.address, out, p.m, p.n, p.batch, self.choice.splits, p.out[0], p.out[2],
+                p.alpha, p.beta,
+            )  # fmt: skip
+            blocks = min(-(-self.rows * p.batch // 256), 8 * device.multiprocessors)
+            device.launch(self.means.combine(p.dtype.name), (blocks, 1, 1), (256, 1, 1), arguments)
+
+
+def _layout(strides: tuple[int, int, int], rows: int, columns: int, batch: int) -> tuple[bool, int, int]:
+    """Whether an operand's neighbours are in one row; the other stride; and what all its lines begin at a multiple of.
+
+    A stride along which there is one step only does not matter.
+    """
+    row, column, each = strides
+    along = column == 1 or columns == 1
+    stride, lines = (row, rows) if along else (column, columns)
+    if along and columns == 1 and row == 1:  # a column without gaps: better read along its rows
+        along, stride, lines = False, column, columns
+    even = stride if lines > 1 else 0
+    return along, stride, even | (each if batch > 1 else 0)
+
+
+def _chunk(size: int, lanes: int, even: int, address: int) -> int:
+    """The most elements (a power of two) at whose multiples every line begins."""
+    while lanes > 1 and (even % lanes or address % (lanes * size)):
+        lanes //= 2
+    return lanes
+
+
+class Library:
+    """cuBLAS, through NVIDIA's bindings."""
+
+    _types: Final = {"float32": 0, "float64": 1, "complex64": 4, "complex128": 5}  # cudaDataType
+    _modes: Final = {
+        "float32": "COMPUTE_32F", "tf32": "COMPUTE_32F_FAST_TF32", "bfloat16": "COMPUTE_32F_FAST_16BF",
+        "float16": "COMPUTE_32F_FAST_16F",
+    }  # fmt: skip
+
+    def __init__(self, device: Device) -> None:
+        from nvmath.bindings import cublas
+
+        self.device, self.cublas = device, cublas
+        self.multiply = cublas.gemm_strided_batched_ex_64
+        self.lock = threading.Lock()
+        with device.current():
+            self.handle = cublas.create()
+
+    def arguments(self, product: Product, precision: str) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+        """The constant arguments: what stands before the operands, sizes of b and a (cuBLAS's order), and the modes.
+
+        cuBLAS has columns where we have rows: to it, our matrices are transposed, and out' = b' @ a'.
+        """
+        p, operations = product, self.cublas.Operation
+        plain = [int(strides[1] == 1) for strides in (p.b, p.a)]
+        flags = [int(operations.N if straight else operations.T) for straight in plain]
+        leading = [
+            max(strides[0] if straight else strides[1], columns if straight else rows, 1)
+            for strides, straight, rows, columns in ((p.b, plain[0], p.k, p.n), (p.a, plain[1], p.m, p.k))
+        ]
+        wide = p.dtype.name in ("float64", "complex128")
+        mode = int(getattr(self.cublas.ComputeType, "COMPUTE_64F" if wide else self._modes[precision]))
+        return (*flags, p.n, p.m, p.k), (leading[0], p.b[2], leading[1], p.a[2], max(p.out[0], p.n, 1), p.out[2]), (
+            self._types[p.dtype.name], mode, int(self.cublas.GemmAlgo.DFALT),
+        )  # fmt: skip
+
+
+class LibraryProduct:
+    """A product by cuBLAS."""
+
+    uses_scratch = True
+
+    def __init__(self, library: Library, product: Product, precision: str, scratch: Block) -> None:
+        self.library, self.scratch, self.batch = library, scratch, product.batch
+        self.factors = np.array([product.alpha, product.beta], product.dtype.numpy)
+        self.shape, self.sizes, (self.type, self.mode, self.algorithm) = library.arguments(product, precision)
+        self.description = f"cuBLAS {product.dtype.name if product.dtype.name != 'float32' else precision}"
+
+    def __call__(self, out: int, a: int, b: int) -> None:
+        """Queue it on the device's stream, with scratch memory of our own: cuBLAS would allocate some otherwise."""
+        library, cublas, kind = self.library, self.library.cublas, self.type
+        factor, step = self.factors.ctypes.data, self.factors.itemsize
+        b_leading, b_each, a_leading, a_each, out_leading, out_each = self.sizes
+        with library.lock, library.device.current():
+            cublas.set_stream(library.handle, library.device.stream)  # takes the scratch memory away
+            cublas.set_workspace(library.handle, self.scratch.address, _LIBRARY_SCRATCH)
+            library.multiply(
+                library.handle, *self.shape, factor, b, kind, b_leading, b_each, a, kind, a_leading, a_each,
+                factor + step, out, kind, out_leading, out_each, self.batch, self.mode, self.algorithm,
+            )  # fmt: skip
