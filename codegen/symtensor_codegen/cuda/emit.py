@@ -1,8 +1,9 @@
 """Kernels to CUDA C: one ``__global__`` function for each stage.
 
-All stages of a kernel take the same arguments: its buffers, its parameters, ``status``, where failed checks leave the
-smallest of their numbers, and ``first``, the number of this launch's first check. A negative ``first`` stands for
-``-1 - first`` and asks the kernel to do nothing when a check has failed before: it writes into a shared variable.
+All stages of a kernel take the same arguments: its buffers, scratch memory if blocks share items, its parameters,
+``status``, where failed checks leave the smallest of their numbers, and ``first``, the number of this launch's first
+check. A negative ``first`` stands for ``-1 - first`` and asks the kernel to do nothing when a check has failed before:
+it writes into a shared variable.
 """
 
 import re
@@ -12,7 +13,17 @@ from contextlib import ExitStack, contextmanager
 from symtensor_codegen.cuda import prelude
 from symtensor_codegen.cuda.dependence import Scan, nodes_of, touched
 from symtensor_codegen.cuda.operations import MEMORY, REGISTER, literal
-from symtensor_codegen.cuda.schedule import LARGEST_TEAM, Schedule, Stage, packed
+from symtensor_codegen.cuda.schedule import (
+    LARGEST_TEAM,
+    PARTS,
+    SCRATCH,
+    Schedule,
+    Spread,
+    Stage,
+    as_bits,
+    packed,
+    part_place,
+)
 from symtensor_codegen.cuda.values import Identifiers, Values, bare
 from symtensor_codegen.dtypes import float16, int64
 from symtensor_codegen.errors import InternalError
@@ -25,8 +36,10 @@ from symtensor_codegen.scalar import (
     as_int,
     load_op,
     read,
+    symbol,
 )
 
+BLOCK = symbol(("block",))  # which of the blocks that share an item this is
 NO_FAILURE = 0x7F7F7F7F  # what the status word holds while no check has failed
 
 
@@ -41,7 +54,7 @@ def emit_kernel(kernel: Kernel, schedule: Schedule, symbol: str, aliased: bool =
     functions: dict[str, str] = {}
     texts = []
     for position, stage in enumerate(schedule.stages):
-        writer = StageWriter(kernel, stage, names, aliased)
+        writer = StageWriter(kernel, schedule, stage, names, aliased)
         texts.append(writer.text(f"{symbol}_{position}"))
         functions |= writer.functions
     body = "\n".join([*functions.values(), *texts])
@@ -53,9 +66,12 @@ def emit_kernel(kernel: Kernel, schedule: Schedule, symbol: str, aliased: bool =
 class StageWriter(Values):
     """Writes one stage."""
 
-    def __init__(self, kernel: Kernel, stage: Stage, names: Identifiers, aliased: bool) -> None:
+    def __init__(
+        self, kernel: Kernel, schedule: Schedule, stage: Stage, names: Identifiers, aliased: bool
+    ) -> None:
         super().__init__()
-        self.kernel, self.stage, self.names, self.aliased = kernel, stage, names, aliased
+        self.kernel, self.scheduled, self.stage, self.names, self.aliased = kernel, schedule, stage, names, aliased
+        names.give(SCRATCH, "scratch")
         self.written = {b for b in kernel.buffers if b in kernel.written}
         self.together = stage.form == "team"  # whether the threads of a team take the same steps here
         self.lane: str | None = None
@@ -80,6 +96,7 @@ class StageWriter(Values):
             case "owned":
                 self._owned()
         arguments = [self._pointer(buffer) for buffer in self.kernel.buffers]
+        arguments += ["u64* scratch"] if self.scheduled.spreads else []
         arguments += [f"const i64 p{k}" for k in range(len(self.kernel.parameters))]
         listed = ", ".join([*arguments, "int* status", "int first"])
         declared = [f"    __shared__ {kind} {name}[{LARGEST_TEAM}];" for (_, kind), name in self.scratch.items()]
@@ -165,6 +182,8 @@ class StageWriter(Values):
         column, chain = self.stage.column, self.stage.chain
         rank, size, lane = ("y", "y", "x") if column else ("x", "x", "y")
         self.line(f"const int rank = threadIdx.{rank}, team = blockDim.{size};")
+        if self.stage.source is not None:
+            self.line("if (blockIdx.y > 0) return;")
         if not chain:
             self.statements(self.stage.body)
             return
@@ -187,7 +206,30 @@ class StageWriter(Values):
                     following = self.names.fresh("rest")
                     self.line(f"const i64 {following} = {rest} / {extent};")
                     rest = following
-            self.statements(self.stage.body)
+            if self.stage.spread is not None:
+                self._spread(self.stage.spread)
+            else:
+                self.statements(self.stage.body)
+
+    def _spread(self, spread: Spread) -> None:
+        """An item whose loop several blocks may share: each leaves its part, a block that is alone goes on."""
+        at = self.stage.body.index(spread.loop)
+        self.statements(self.stage.body[:at])
+        self.forget([register for register, _ in spread.combined])
+        total, share = self.held(as_int(spread.loop.extent)), self.names.fresh("share")
+        begin, end = self.names.fresh("begin"), self.names.fresh("end")
+        self.line(f"const i64 {share} = ({total} + gridDim.y - 1) / gridDim.y;")
+        self.line(f"const i64 {begin} = {share} * blockIdx.y;")
+        self.line(f"const i64 {end} = {total} - {begin} < {share} ? {total} : {begin} + {share};")
+        results = self._shared_loop(spread.loop, f"{begin} + rank", end)
+        with self.block("if (gridDim.y > 1)"):
+            for position, (register, _) in enumerate(spread.combined):
+                place = part_place(self.stage.chain, position, BLOCK)
+                self._store(Store(SCRATCH, (place,), as_bits(read(results[register][0]))))
+            self.line("continue;")
+        for register, (result, combine) in results.items():
+            self._update(register, combine, read(result))
+        self.statements(self.stage.body[at + 1 :])
 
     def _owned(self) -> None:
         if self.stage.owners:
@@ -270,6 +312,12 @@ class StageWriter(Values):
             text = f"{pointer}[{bare(at)}]"
         return _from_memory(buffer, text)
 
+    def leaf(self, node: Scalar) -> str:
+        """A constant, index, parameter or register; or a number of blocks."""
+        if node is PARTS:
+            return "(i64)gridDim.y"
+        return "(i64)blockIdx.y" if node is BLOCK else super().leaf(node)
+
     def checked(self, node: Scalar, operands: Sequence[str]) -> str:
         """An index from data: negative ones count from the end, others out of range fail."""
         return f"st_checked({bare(operands[0])}, {bare(operands[1])}, status, {self._failure(node.param)})"
@@ -332,6 +380,13 @@ class StageWriter(Values):
 
     def _split(self, loop: For) -> None:
         """A loop whose iterations the threads of a team share; what it combines is put together after it."""
+        results = self._shared_loop(loop, "rank", self.held(as_int(loop.extent)))
+        for register, (result, combine) in results.items():
+            self._update(register, combine, read(result))
+
+    def _shared_loop(self, loop: For, begin: str, end: str) -> dict[Register, tuple[Register, str]]:
+        """Write a loop over every ``team``-th iteration; what the team combined, by register, is for the caller to add.
+        """
         private: dict[Register, tuple[Register, str]] = {}
         places: dict[Register, tuple[Register, Register]] = {}
         body = loop.body
@@ -352,20 +407,23 @@ class StageWriter(Values):
                 self.line(f"i64 {self.register(here)} = 9223372036854775807LL;")
                 private[best], private[place] = (own, statement.combine), (here, "")
                 places[best] = place, here
-        index, extent = self.names.of(loop.index, loop.index.param.name), self.held(as_int(loop.extent))
+        index = self.names.of(loop.index, loop.index.param.name)
         if not any(isinstance(s, For) for s in body):
             self.line("#pragma unroll 4")
         self.together = False
-        with self.block(f"for (i64 {index} = rank; {index} < {extent}; {index} += team)"):
+        with self.block(f"for (i64 {index} = {begin}; {index} < {end}; {index} += team)"):
             self.statements(tuple(_renamed(s, {r: own for r, (own, _) in private.items()}) for s in body))
         self.together = True
+        results: dict[Register, tuple[Register, str]] = {}
         for register, (own, combine) in private.items():
             if register in places:
                 self._combine_extremes(register, places[register][0], own, places[register][1], combine)
             elif combine:
-                self._combine(register, own, combine)
+                results[register] = self._combined(register, own, combine), combine
+        return results
 
-    def _combine(self, register: Register, own: Register, combine: str) -> None:
+    def _combined(self, register: Register, own: Register, combine: str) -> Register:
+        """The combination of what every thread of the team has."""
         shape = "column" if self.stage.column else "row"
         result = Register(f"{register.name}_all", register.dtype)
         kind = REGISTER[register.dtype]
@@ -373,7 +431,7 @@ class StageWriter(Values):
             f"const {kind} {self.register(result)} = st_reduce_{shape}({self.register(own)}, {self._scratch(register)}, "
             f"{self._lambda(register, combine)});"
         )
-        self._update(register, combine, read(result))
+        return result
 
     def _lambda(self, register: Register, combine: str) -> str:
         """The step of a combination as a function of two values."""

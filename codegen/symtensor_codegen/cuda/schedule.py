@@ -13,20 +13,25 @@ share none follow each other. A stage has *items*, the iterations of independent
 Nothing here depends on sizes: grids and teams are chosen for each launch, from its parameters.
 """
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
 import numpy as np
 
+from symtensor_codegen import dtypes, scalar
 from symtensor_codegen.cuda.dependence import Scan, independent, nodes_of, scan_of, stores_of, touched
+from symtensor_codegen.dtypes import DType
 from symtensor_codegen.expr import topological
-from symtensor_codegen.loops import Check, Declare, For, Kernel, Leave, Statement, Store, statements
+from symtensor_codegen.loops import ArgUpdate, Check, Declare, For, Kernel, Leave, Statement, Store, Update, statements
 from symtensor_codegen.scalar import (
+    Buffer,
     Dim,
     Register,
     Scalar,
+    as_int,
     checked_op,
     const_op,
     guarded_op,
@@ -44,7 +49,17 @@ LARGEST_TEAM = 512  # threads of a block that is one team
 RESIDENT = 2048  # threads that a multiprocessor holds
 UNKNOWN = 1 << 14  # iterations of a loop whose extent is not known at launch
 MOST_OWNERS = 1 << 13
+MOST_PARTS = 512  # blocks that share the loop of an item
+LEAST_PART = 8  # iterations of a thread for which a block of its own is worth it
 VECTOR_BYTES = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Spread:
+    """A loop of an item that several blocks may share, and what it combines: registers with their ways."""
+
+    loop: For
+    combined: tuple[tuple[Register, str], ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +68,9 @@ class Stage:
 
     ``split`` are the loops in the body whose iterations the threads of a team share; ``scans`` those that they share
     as a running combination. ``width``: neighbouring items that a thread of a map computes. ``column``: a team is a
-    column. ``owners``: stores are shared out among threads that all do the same.
+    column. ``owners``: stores are shared out among threads that all do the same. ``spread``: several blocks may share
+    the loop of an item; each leaves what it combined in scratch memory, and the next stage, whose ``source`` this one
+    is, goes on from there.
     """
 
     form: Form
@@ -64,6 +81,8 @@ class Stage:
     width: int = 1
     column: bool = False
     owners: bool = False
+    spread: Spread | None = None
+    source: "Stage | None" = None
 
     @cached_property
     def items(self) -> Dim:
@@ -88,12 +107,47 @@ class Stage:
             case "nest":
                 return _nest_shape(sizes, resident)
             case "team":
-                return self._team_shape(int(np.prod(sizes, dtype=object)) if sizes else 1, parameters, multiprocessors)
+                return self._team(sizes, parameters, multiprocessors)
             case "owned":
                 return self._owned_shape(parameters)
 
-    def _team_shape(self, items: int, parameters: Sequence[int], multiprocessors: int) -> Shape:
+    def parts(self, parameters: Sequence[int], multiprocessors: int) -> int:
+        """How many blocks share the loop of an item."""
+        if self.source is not None:
+            return self.source.parts(parameters, multiprocessors)
+        if self.spread is None:
+            return 1
+        items = math.prod([_size(loop.extent, parameters) for loop in self.chain])
+        work = _size(self.spread.loop.extent, parameters)
+        (tiles, _, _), (across, down, _) = self._team_shape(items, work, multiprocessors)
+        threads = tiles * across * down
+        team = down if self.column else across
+        free = multiprocessors * RESIDENT // max(threads, 1)
+        return max(min(free, work // (team * LEAST_PART), MOST_PARTS), 1) if free > 1 else 1
+
+    def scratch(self, parameters: Sequence[int], multiprocessors: int) -> int:
+        """The bytes of scratch memory that the parts of items need."""
+        if self.spread is None:
+            return 0
+        parts = self.parts(parameters, multiprocessors)
+        if parts == 1:
+            return 0
+        items = math.prod([_size(loop.extent, parameters) for loop in self.chain])
+        return 8 * parts * items * len(self.spread.combined)
+
+    def _team(self, sizes: Sequence[int], parameters: Sequence[int], multiprocessors: int) -> Shape | None:
         work = max([_size(loop.extent, parameters) for loop in (*self.split, *[s for s, _ in self.scans])], default=1)
+        items, parts = math.prod(sizes), self.parts(parameters, multiprocessors)
+        if self.source is not None:
+            if parts == 1:
+                return None
+            across = min(32, _power(items))
+            down = min(_power(parts), LARGEST_TEAM // across)
+            return (-(-items // across), parts, 1), (across, down, 1)
+        (tiles, _, _), block = self._team_shape(items, work, multiprocessors)
+        return (tiles, parts, 1), block
+
+    def _team_shape(self, items: int, work: int, multiprocessors: int) -> Shape:
         resident = multiprocessors * RESIDENT
         if self.column:
             across = min(32, _power(items))
@@ -122,10 +176,25 @@ class Schedule:
 
     stages: tuple[Stage, ...]
 
+    @property
+    def spreads(self) -> bool:
+        """Whether blocks may share items: the kernel then has scratch memory, an argument after its buffers."""
+        return any(stage.spread is not None for stage in self.stages)
+
+    def scratch(self, parameters: Sequence[int], multiprocessors: int) -> int:
+        """The bytes of scratch memory of a launch."""
+        return max([stage.scratch(parameters, multiprocessors) for stage in self.stages], default=0)
+
 
 def schedule(kernel: Kernel) -> Schedule:
     """Cut a finished kernel into stages and choose their forms."""
-    return Schedule(tuple(_stage(part) for part in _parts(kernel.body)))
+    stages: list[Stage] = []
+    for part in _parts(kernel.body):
+        made = _stage(part)
+        stages.append(made)
+        if made.spread is not None:
+            stages.append(_gathering(made))
+    return Schedule(tuple(stages))
 
 
 def _parts(body: tuple[Statement, ...]) -> list[tuple[Statement, ...]]:
@@ -156,7 +225,8 @@ def _stage(part: tuple[Statement, ...]) -> Stage:
     split, scans, heavy = _shared(body, chain)
     if (split or scans) and not (chain and heavy):
         column = _is_column(chain, split, body) and not scans
-        return Stage("team", chain, body, frozenset(split), tuple(scans), column=column)
+        spread = _spread(chain, body, split) if not scans else None
+        return Stage("team", chain, body, frozenset(split), tuple(scans), column=column, spread=spread)
     if len(chain) > 1:
         return Stage("nest", chain, body)
     if chain:
@@ -270,6 +340,71 @@ def _is_column(chain: tuple[For, ...], split: Sequence[For], body: tuple[Stateme
             along_items += stride(place, chain[-1].index) == 1
             along_loops += stride(place, loop.index) == 1
     return along_items > along_loops
+
+
+# Items shared by several blocks -----------------------------------------------------------------------------------
+
+SCRATCH = Buffer("scratch", dtypes.uint64, (0,))
+"""Where the parts of items are left, as 8 bytes each: parts of all items one after the other, for each register."""
+PARTS = scalar.symbol(("parts",))
+"""How many blocks share an item."""
+
+
+def _spread(chain: tuple[For, ...], body: tuple[Statement, ...], split: Sequence[For]) -> Spread | None:
+    """The one loop of items that several blocks may share: it only combines registers, and what follows is short."""
+    loops = [s for s in body if isinstance(s, For)]
+    if not chain or len(loops) != 1 or loops[0] not in split or _depends(loops[0].extent, chain):
+        return None
+    loop = loops[0]
+    if any(isinstance(s, (Store, ArgUpdate, Check)) for s in statements(loop.body)):
+        return None
+    if any(n.op is checked_op for n in nodes_of(loop.body)) or any(isinstance(s, Leave) for s in body):
+        return None
+    facts = touched(loop.body)
+    combined = [(register, next(iter(ways))) for register, ways in facts.registers.items()]
+    return Spread(loop, tuple(combined)) if combined else None
+
+
+def item_number(chain: Sequence[For]) -> Scalar:
+    """The position of an item among all."""
+    number = as_int(0)
+    for loop in chain:
+        number = number * as_int(loop.extent) + loop.index
+    return number
+
+
+def part_place(chain: Sequence[For], register: int, part: Scalar) -> Scalar:
+    """Where a part of an item is in the scratch memory."""
+    items = as_int(product([loop.extent for loop in chain]))
+    return (as_int(register) * PARTS + part) * items + item_number(chain)
+
+
+def _gathering(stage: Stage) -> Stage:
+    """The stage that combines the parts of items and goes on with them."""
+    assert stage.spread is not None
+    part = scalar.index("part", PARTS)
+    updates = tuple(
+        Update(register, way, from_bits(scalar.load(SCRATCH, (part_place(stage.chain, k, part),)), register.dtype))
+        for k, (register, way) in enumerate(stage.spread.combined)
+    )
+    gather = For(part, PARTS, updates)
+    body = tuple(gather if statement is stage.spread.loop else statement for statement in stage.body)
+    return replace(stage, body=body, split=frozenset((gather,)), column=True, spread=None, source=stage)
+
+
+def as_bits(value: Scalar) -> Scalar:
+    """A value as a word of 8 bytes."""
+    dtype = value.dtype
+    if dtype.is_float:
+        return scalar.cast(scalar.bitcast(value, dtypes.BY_NAME[f"uint{dtype.bits}"]), dtypes.uint64)
+    return scalar.cast(value, dtypes.uint64)
+
+
+def from_bits(word: Scalar, dtype: DType) -> Scalar:
+    """The value of a word."""
+    if dtype.is_float:
+        return scalar.bitcast(scalar.cast(word, dtypes.BY_NAME[f"uint{dtype.bits}"]), dtype)
+    return scalar.cast(word, dtype)
 
 
 def _nodes(value: Scalar) -> list[Scalar]:
