@@ -1,12 +1,12 @@
-"""Handwritten kernels in the form that the emitter gives them: one for each thing which the host must be able to run."""
+"""Handwritten kernels in the form that the emitter gives them: one for each thing which the host must run."""
 
 HEAD = "typedef long long i64; typedef float f32; typedef unsigned u32;\n"
 
 
 def kernel(body: str, parameters: str = "const f32* __restrict__ x, f32* __restrict__ y", threads: int = 256) -> str:
     """The text of a kernel `k_0` of these buffers, a size `n`, and what all kernels take."""
-    head = f'extern "C" __global__ void __launch_bounds__({threads}) k_0({parameters}, const i64 n, int* status, int first)'
-    return f"{HEAD}{head} {{\n{body}\n}}\n"
+    listed = f"{parameters}, const i64 n, int* status, int first"
+    return f'{HEAD}extern "C" __global__ void __launch_bounds__({threads}) k_0({listed}) {{\n{body}\n}}\n'
 
 
 ELEMENTWISE = kernel(

@@ -1,6 +1,6 @@
 """CUDA text on the CPU: blocks of threads as fibers, in orders chosen against the kernel, with checks.
 
-`host_device` makes a device for `symtensor_codegen.cuda.device.use`; `missing_compiler` says whether there can be one.
+`host_device` makes a device for `symtensor_codegen.cuda.device.use`, and skips the test where there is no g++.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import pytest
 from tests.cuda.host import compiler
 from tests.cuda.host.device import HostDevice
 
-__all__ = ["HostDevice", "host_device", "require_compiler"]
+__all__ = ["BUILD_VARIABLE", "HostDevice", "host_device", "require_compiler"]
 
 ORDER_VARIABLE = "SYMTENSOR_HOST_ORDER"
 BUILD_VARIABLE = "SYMTENSOR_HOST_BUILD"

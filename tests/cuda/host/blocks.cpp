@@ -343,6 +343,10 @@ const char* shim_launch(const Kernel* kernel, const Index* grid, const Index* bl
       return error.c_str();
     }
   }
+  if (const std::string name = overwritten(); !name.empty()) {
+    error = std::string("kernel ") + kernel->name + ": it wrote outside of its memory, near " + name;
+    return error.c_str();
+  }
   return nullptr;
 }
 

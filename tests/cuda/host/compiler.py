@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
 
-__all__ = ["BUILDS", "HostCompileError", "compile_text", "compiler", "folder", "kept", "runtime_library", "sanitizer_library"]
+__all__ = ["BUILDS", "HostCompileError", "compile_text", "compiler", "kept", "runtime_library", "sanitizer_library"]
 
 HERE = Path(__file__).parent
 HEADER = HERE / "shim.h"

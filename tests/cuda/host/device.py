@@ -40,8 +40,6 @@ def _runtime() -> ctypes.CDLL:
     library.shim_allocate.argtypes, library.shim_allocate.restype = [size], ctypes.c_void_p
     library.shim_free.argtypes, library.shim_free.restype = [address], None
     library.shim_holds.argtypes, library.shim_holds.restype = [address, size], ctypes.c_int
-    library.shim_margins_are_whole.argtypes = [address]
-    library.shim_margins_are_whole.restype = ctypes.c_int
     library.shim_launch.restype = ctypes.c_char_p
     library.shim_launch.argtypes = [
         *(address, _TRIPLE, _TRIPLE, ctypes.c_char_p, size),

@@ -58,6 +58,19 @@ const Allocation* find_allocation(std::uintptr_t address) {
   return found != nullptr && address >= found->address && address < found->address + found->size ? found : nullptr;
 }
 
+// Nothing may be written around a block; what was is mended, to be told once.
+bool margins_are_whole(const Allocation& block) {
+  if (__asan_poison_memory_region) return true;
+  static const std::string pattern(kMargin + kAlignment, static_cast<char>(kPattern));
+  const std::size_t body = (block.size + kAlignment - 1) / kAlignment * kAlignment;
+  const std::size_t rest = body - block.size + kMargin;
+  void* const after = as_pointer(block.address + block.size);
+  if (std::memcmp(block.whole, pattern.data(), kMargin) == 0 && std::memcmp(after, pattern.data(), rest) == 0) return true;
+  std::memset(block.whole, kPattern, kMargin);
+  std::memset(after, kPattern, rest);
+  return false;
+}
+
 void forget_shared_arrays() {
   arrays.clear();
   shared_end = shared_used = 0;
@@ -116,21 +129,6 @@ void* shim_allocate(std::size_t size) {
   const std::lock_guard<std::mutex> lock(guard);
   allocations[address] = {address, size, whole};
   return whole + kMargin;
-}
-
-// Nothing may have been written around the block: 1 if so.
-int shim_margins_are_whole(std::uintptr_t address) {
-  if (__asan_poison_memory_region) return 1;
-  const std::lock_guard<std::mutex> lock(guard);
-  const Allocation& block = allocations.at(address);
-  const std::size_t body = (block.size + kAlignment - 1) / kAlignment * kAlignment;
-  const unsigned char* before = static_cast<unsigned char*>(block.whole);
-  const unsigned char* after = static_cast<unsigned char*>(as_pointer(block.address + block.size));
-  for (std::size_t k = 0; k < kMargin; ++k)
-    if (before[k] != kPattern) return 0;
-  for (std::size_t k = 0; k < body - block.size + kMargin; ++k)
-    if (after[k] != kPattern) return 0;
-  return 1;
 }
 
 void shim_free(std::uintptr_t address) {

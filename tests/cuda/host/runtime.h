@@ -75,9 +75,12 @@ void thread_returned(Thread& thread);
 // memory.cpp
 struct Allocation { std::uintptr_t address; std::size_t size; void* whole; };
 const Allocation* find_allocation(std::uintptr_t address);   // that holds this byte
+bool margins_are_whole(const Allocation& block);
 const Allocation* nearest_allocation(std::uintptr_t address);
 
 struct SharedArray { const void* key; const char* name; std::size_t offset, size, element; };
+
+// the shared arrays of a block
 void forget_shared_arrays();
 void clear_shared_arrays();
 const SharedArray* shared_array_at(std::uintptr_t address);
@@ -86,7 +89,8 @@ std::size_t offset_in(const SharedArray& array, std::uintptr_t address);
 
 // tracking.cpp
 void track_launch();
-std::string broken_promise();
+std::string broken_promise();  // of parameters that are __restrict__
+std::string overwritten();     // the parameter beside whose memory something was written, or nothing
 void track_block();
 void track_barrier();
 void track_warp(unsigned warp);

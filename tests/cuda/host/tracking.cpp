@@ -240,7 +240,6 @@ void track_launch() {
     pages.clear();
     last_page = 0;
   }
-  if (!launch.tracked) return;
   const Kernel& kernel = *launch.kernel;
   const char* name = kernel.parameter_names;
   std::size_t place = 0;
@@ -263,11 +262,18 @@ void track_launch() {
 
 // Parameters which promise not to share memory, and do: the names of two, or nothing.
 std::string broken_promise() {
+  if (!launch.tracked) return "";
   for (const Argument& one : arguments)
     for (const Argument& two : arguments)
       if (&one < &two && one.restricted && two.restricted && one.block != nullptr && one.address == two.address &&
           !(one.parameter.constant && two.parameter.constant))
         return one.name + " and " + two.name;
+  return "";
+}
+
+std::string overwritten() {
+  for (const Argument& argument : arguments)
+    if (argument.block != nullptr && !margins_are_whole(*argument.block)) return argument.name;
   return "";
 }
 
