@@ -11,7 +11,6 @@ import atexit
 import ctypes
 import os
 import threading
-import warnings
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from weakref import WeakSet
 
 from ..errors import InternalError
 from . import errors
+from .finding import find_device, find_driver
 from .graphs import Capture, Graphs, Recording, Replay
 from .memory import Pool, PooledBlock
 from .transfers import Transfers
@@ -90,6 +90,9 @@ class CudaFunction:
     def __init__(self, name: str, module: CudaModule, run: Callable[..., None]) -> None:
         self.name, self.module, self.run = name, module, run
 
+    def __str__(self) -> str:
+        return f"kernel {self.name}"
+
 
 class CudaModule:
     """Loaded code. It is unloaded when neither it nor its functions are referenced."""
@@ -105,7 +108,7 @@ class CudaModule:
                 function = self.held[0].get_function(name)
                 function.get_attribute(self.device.cuda.function_attribute.NUM_REGS)
             except self.device.cuda.Error as cause:
-                raise self.device.failure(cause, name) from None
+                raise self.device.failure(cause, f"kernel {name}") from None
         self.held.append(function)
         return CudaFunction(name, self, function._launch_kernel)
 
@@ -124,8 +127,8 @@ class CudaDevice:
     host = False
 
     def __init__(self, ordinal: int) -> None:
-        self.cuda = cuda = driver(f"cuda:{ordinal}")
-        handle = _handle(cuda, ordinal)
+        self.cuda = cuda = find_driver(f"cuda:{ordinal}")
+        handle = find_device(cuda, ordinal)
         self.ordinal = ordinal
         self.name = f"cuda:{ordinal}"
         self.architecture = "sm_{}{}".format(*handle.compute_capability())
@@ -181,13 +184,19 @@ class CudaDevice:
         found = self._pool.allocate(nbytes)
         if found is None:
             with self._current:
-                found = self._pool.obtain(nbytes)
+                try:
+                    found = self._pool.obtain(nbytes)
+                except self.cuda.Error as cause:
+                    raise self.failure(cause) from None
         return found
 
     def memory_info(self) -> tuple[int, int]:
         """Free and total bytes of the device."""
         with self._current:
-            free, total = self.cuda.mem_get_info()
+            try:
+                free, total = self.cuda.mem_get_info()
+            except self.cuda.Error as cause:
+                raise self.failure(cause) from None
         return free, total
 
     def release(self) -> None:
@@ -269,7 +278,7 @@ class CudaDevice:
         try:
             function.run(grid, block, arguments, 0, self._target)
         except self.cuda.Error as cause:
-            raise self.failure(cause, function.name) from None
+            raise self.failure(cause, str(function)) from None
         if self._careful:
             self.synchronize()
         return None
@@ -370,19 +379,20 @@ class CudaDevice:
 
     # Failures
 
-    def failure(self, cause: Exception, kernel: str = "") -> Exception:
-        """What to raise for an error of PyCUDA."""
+    def failure(self, cause: Exception, work: str = "") -> Exception:
+        """What to raise for an error of PyCUDA in some work."""
+        where = f"{self.name}: {work}: {cause}" if work else f"{self.name}: {cause}"
         if self.recording is not None:
-            return InternalError(f"{self.name}: {cause}, while a graph was recorded{kernel and f' ({kernel})'}")
+            return InternalError(f"{where}, while a graph was recorded")
         if isinstance(cause, self.cuda.MemoryError):
             return self._out_of_memory(0, self._pool.reserved - self._pool.cached)
         try:
             self.cuda.Context.synchronize()
         except self.cuda.Error:  # errors of the device stay, those of a call do not
-            names = list(dict.fromkeys(launched.name for launched in reversed(self._launched)))
+            names = list(dict.fromkeys(map(str, reversed(self._launched))))
             self._abandon(errors.lost)
             return errors.fault(self.name, cause, names)
-        return InternalError(f"{self.name}: {cause}{kernel and f', in kernel {kernel}'}")
+        return InternalError(where)
 
     def _well(self) -> None:
         """All work is done, without an error."""
@@ -441,47 +451,3 @@ def _after_fork() -> None:
 def _close() -> None:
     for device in _open:
         device.close()
-
-
-def driver(name: str) -> Any:
-    """The module pycuda.driver, initialised.
-
-    Raises: DeviceUnavailableError.
-    """
-    try:
-        import pycuda  # noqa: F401
-    except ImportError as cause:
-        raise errors.pycuda_missing(cause) from cause
-    try:
-        # PyCUDA built on a machine without a driver may not name the library: its symbols are made global first.
-        ctypes.CDLL("libcuda.so.1", mode=ctypes.RTLD_GLOBAL)
-    except OSError as cause:
-        raise errors.driver_missing(cause) from cause
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # PyCUDA warns of what the error below says
-            import pycuda.driver as cuda
-    except ImportError as cause:
-        if "undefined symbol: cu" in str(cause):
-            raise errors.driver_too_old(cause) from cause
-        raise errors.pycuda_missing(cause) from cause
-    try:
-        cuda.init()
-    except cuda.Error as cause:
-        if "initialization error" in str(cause):  # what the driver says in a child of a process which had used it
-            raise errors.forked(name) from cause
-        raise errors.no_device(cause) from cause
-    return cuda
-
-
-def _handle(cuda: Any, ordinal: int) -> Any:
-    present = [cuda.Device(number) for number in range(cuda.Device.count())]
-    if not present:
-        raise errors.no_device(None)
-    if ordinal >= len(present):
-        described = [f"cuda:{number} ({device.name()})" for number, device in enumerate(present)]
-        raise errors.bad_ordinal(f"cuda:{ordinal}", described)
-    capability = present[ordinal].compute_capability()
-    if capability < errors.OLDEST:
-        raise errors.too_old(f"cuda:{ordinal}", present[ordinal].name(), capability)
-    return present[ordinal]

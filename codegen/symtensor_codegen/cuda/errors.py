@@ -113,12 +113,12 @@ def out_of_memory(name: str, asked: int, free: int, total: int, used: int) -> De
     )
 
 
-def fault(name: str, cause: object, kernels: Sequence[str]) -> DeviceFault:
-    """Earlier work of the device failed for good; `kernels` were launched since it was last known to be well."""
-    if len(kernels) == 1:
-        suspects = f"in kernel {kernels[0]}"
-    elif kernels:
-        suspects = f"in one of the kernels launched since the last synchronisation, latest first: {', '.join(kernels)}"
+def fault(name: str, cause: object, launched: Sequence[str]) -> DeviceFault:
+    """Earlier work of the device failed for good; `launched` is what was begun since it was last known to be well."""
+    if len(launched) == 1:
+        suspects = f"in {launched[0]}"
+    elif launched:
+        suspects = f"in one of those launched since it was last waited for, latest first: {', '.join(launched)}"
     else:
         suspects = "in work that was not launched by symtensor, or long ago"
     return DeviceFault(

@@ -48,7 +48,7 @@ class Graphs:
                 self.event = self.call(driver.cuEventCreate, driver.CUevent_flags.CU_EVENT_DISABLE_TIMING)
                 with Capture(device, self) as recording:
                     recording.after([recording.mark()])
-                recording.instantiate().launch()
+                recording.instantiate()
             except (RuntimeError, InternalError) as cause:  # an older driver lacks a function
                 self.why_not = f"the driver cannot record graphs: {cause}"
 
@@ -108,11 +108,14 @@ class Replay:
 
     def __init__(self, graphs: Graphs, executable: Any, functions: Sequence[CudaFunction]) -> None:
         self.functions = tuple(dict.fromkeys(functions))
-        self.name = f"a recording of {', '.join(function.name for function in self.functions) or 'no kernels'}"
         self._device = graphs.device
         self._current = graphs.device.current()
         self._launch = graphs.bindings.cuGraphLaunch
         self._graphs, self._executable = graphs, executable
+
+    def __str__(self) -> str:
+        names = ", ".join(function.name for function in self.functions)
+        return f"a graph of the kernels {names}" if names else "a graph without kernels"
 
     def launch(self) -> None:
         """Queue the recorded work on the device's stream."""
@@ -121,7 +124,7 @@ class Replay:
             (error,) = self._launch(self._executable, self._graphs.target)
             if error:
                 cause = RuntimeError(f"cuGraphLaunch failed: {self._graphs.text(error)}")
-                raise self._device.failure(cause, self.name)
+                raise self._device.failure(cause, str(self))
 
     def __del__(self) -> None:
         # The driver must not be called here: this may be any thread, or the end of the interpreter.
