@@ -9,23 +9,23 @@ MLP = ("W1", "b1", "W2", "b2", "W3", "b3")
 
 
 def setup(config: dict[str, Any]) -> dict[str, str]:
-    global T, function, grad, scan, shared, symtensor, device
+    """``device``: cpu; cuda; or an architecture, cuda:sm_90, for which functions are compiled but not called."""
+    global T, function, grad, scan, shared, symtensor, device, place
     import symtensor
     import symtensor.tensor as T
     from symtensor import function, grad, scan, shared
 
     symtensor.config.floatX = "float32"
-    name, device = config["device"], None
-    if name != "cpu":
+    place, device = config["device"], None
+    if place == "cuda":
         from symtensor import devices
 
         device = devices.opened("cuda:0")
-        symtensor.config.device = "cuda"
     return {"symtensor": symtensor.__version__}
 
 
 def precision(tf32: bool) -> None:
-    if device is not None:
+    if place != "cpu":
         symtensor.config.matmul_precision = "tf32" if tf32 else "float32"
 
 
@@ -55,9 +55,13 @@ def variable(array: Any, name: str | None = None) -> Any:
     return T.TensorType(str(array.dtype), (None,) * array.ndim)(name)
 
 
+def compiled(inputs: Any, outputs: Any, **options: Any) -> Any:
+    return function(inputs, outputs, device=place, **options)
+
+
 def resident(inputs: Any, outputs: Any, **options: Any) -> Any:
     """A function whose results stay where they are computed."""
-    return function(inputs, outputs, **options, **({} if device is None else {"results": "device"}))
+    return compiled(inputs, outputs, **options, **({} if place == "cpu" else {"results": "device"}))
 
 
 def program(names: str, d: Inputs, express: Any) -> Builders:
@@ -65,9 +69,9 @@ def program(names: str, d: Inputs, express: Any) -> Builders:
 
     def build() -> Program:
         inputs = [variable(d.host[0][name], name) for name in names.split()]
-        compiled = resident(inputs, list(express(*inputs)))
+        run = resident(inputs, list(express(*inputs)))
         sets = [[one[name] for name in names.split()] for one in d.device]
-        return Program(lambda k: tuple(compiled(*sets[k])))
+        return Program(lambda k: tuple(run(*sets[k])), function=run)
 
     return {"symtensor": build}
 
@@ -125,7 +129,7 @@ def trainer(names: str, d: Inputs, step: Any) -> Builders:
         loss, updates = step(weights, *inputs)
         train = resident(inputs, loss, updates=updates)
         sets = [[one[name] for name in names.split()] for one in d.device]
-        return Program(lambda k: (train(*sets[k]),), lambda: {k: w.get_value() for k, w in weights.items()})
+        return Program(lambda k: (train(*sets[k]),), lambda: {k: w.get_value() for k, w in weights.items()}, train)
 
     return {"symtensor": build}
 
@@ -169,13 +173,13 @@ def lstm(d: Inputs) -> Builders:
 def overhead(d: Inputs) -> Builders:
     def build() -> Program:
         s = shared(d.shared["s"], name="s")
-        step = function([], [], updates={s: s * 0.5 + 1})
+        step = compiled([], [], updates={s: s * 0.5 + 1})
 
         def call(_: int) -> tuple[Any, ...]:
             step()
             return ()
 
-        return Program(call, lambda: {"s": s.get_value()})
+        return Program(call, lambda: {"s": s.get_value()}, step)
 
     return {"symtensor": build}
 
@@ -183,9 +187,9 @@ def overhead(d: Inputs) -> Builders:
 def host_small(d: Inputs) -> Builders:
     def build() -> Program:
         x, y = variable(d.host[0]["x"]), variable(d.host[0]["y"])
-        compiled = function([x, y], x * y + x)
+        run = compiled([x, y], x * y + x)
         a, b = d.host[0]["x"], d.host[0]["y"]
-        return Program(lambda _: (compiled(a, b),))
+        return Program(lambda _: (run(a, b),), function=run)
 
     return {"symtensor": build}
 
@@ -197,8 +201,8 @@ def host_logistic(d: Inputs) -> Builders:
         p_1 = 1 / (1 + T.exp(-T.dot(x, w) - b))
         xent = -y * T.log(p_1) - (1 - y) * T.log(1 - p_1)
         gw, gb = grad(xent.mean() + 0.01 * (w**2).sum(), [w, b])
-        step = function([x, y], [p_1 > 0.5, xent], updates={w: w - 0.1 * gw, b: b - 0.1 * gb})
+        step = compiled([x, y], [p_1 > 0.5, xent], updates={w: w - 0.1 * gw, b: b - 0.1 * gb})
         data = d.host[0]["x"], d.host[0]["y"]
-        return Program(lambda _: tuple(step(*data)), lambda: {"w": w.get_value(), "b": b.get_value()})
+        return Program(lambda _: tuple(step(*data)), lambda: {"w": w.get_value(), "b": b.get_value()}, step)
 
     return {"symtensor": build}

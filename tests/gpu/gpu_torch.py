@@ -1,4 +1,4 @@
-"""Peer: torch, run as it is, with ``torch.compile``, and captured by hand in CUDA graphs. Tensors stay on the device."""
+"""Peer: torch as it is, with ``torch.compile``, and captured by hand in CUDA graphs. Tensors stay on the device."""
 
 import os
 import warnings
@@ -284,7 +284,7 @@ def perceptron(d: Inputs) -> Builders:
 
 
 def lstm(d: Inputs) -> Builders:
-    """torch's own layer, which is cuDNN's on the device; ``W``, ``U``, ``b`` are its weights, transposed."""
+    """The layer that torch has, which is cuDNN's on the device; ``W``, ``U``, ``b`` are its weights, transposed."""
 
     def build(graph: bool) -> Callable[[], Program]:
         def start() -> Program:

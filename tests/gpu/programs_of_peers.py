@@ -14,10 +14,11 @@ class NotSupported(Exception):
 @dataclass
 class Program:
     """``call(k)`` runs with the inputs of set k and returns the results, still on the device; ``state()`` copies the
-    state to the host."""
+    state to the host. ``function`` is what was compiled, where there is more to ask of it."""
 
     call: Callable[[int], tuple[Any, ...]]
     state: Callable[[], dict[str, Any]] | None = None
+    function: Any = None
 
 
 Builders = dict[str, Callable[[], Program]]

@@ -382,9 +382,7 @@ class Files:
             "host": row.host,
             "tf32": row.tf32,
             "shared": {k: self._saved(f"{key}.{k}", v) for k, v in data.shared.items()},
-            "sets": [
-                {k: self._saved(f"{key}.{i}.{k}", v) for k, v in one.items()} for i, one in enumerate(data.sets)
-            ],
+            "sets": [{k: self._saved(f"{key}.{i}.{k}", v) for k, v in one.items()} for i, one in enumerate(data.sets)],
             "results": [
                 [self._saved(f"{row.name}.result.{i}.{j}", v, True) for j, v in enumerate(one)]
                 for i, one in enumerate(results)

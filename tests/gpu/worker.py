@@ -172,9 +172,7 @@ def worse(a: float, b: float) -> float:
     return b if b != b or b > a else a
 
 
-def measured(
-    call: Callable[[int], Any], sets: int, synchronize: Callable[[], Any], seconds: float
-) -> dict[str, Any]:
+def measured(call: Callable[[int], Any], sets: int, synchronize: Callable[[], Any], seconds: float) -> dict[str, Any]:
     """The time of a call, from groups of calls between two synchronisations: their median, minimum and quartiles."""
     clock = time.perf_counter
 
