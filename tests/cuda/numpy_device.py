@@ -94,6 +94,16 @@ class One:
         return (1, 1, 1), (1, 1, 1)
 
 
+class Whole(NamedTuple):
+    """The schedule of a kernel that is one launch."""
+
+    stages: tuple[One, ...] = (One(),)
+    spreads: bool = False
+
+    def scratch(self, parameters: Sequence[int], multiprocessors: int) -> int:
+        return 0
+
+
 class NumpyDevice:
     architecture, multiprocessors, host, ordinal, stream = "numpy", 4, True, 0, 0
     why_no_graphs = ""
@@ -222,10 +232,7 @@ class NumpyDevice:
             self.kernels[symbol] = kernel
             return symbol
 
-        class Schedule(NamedTuple):
-            stages: tuple[One, ...] = (One(),)
-
-        return Emitter(lambda kernel: Schedule(), emit)
+        return Emitter(lambda kernel: Whole(), emit)
 
     def products(self, product: Product) -> Callable[[int, int, int], None]:
         """Matrix products by NumPy."""

@@ -19,7 +19,7 @@ from symtensor_codegen.loops import Kernel
 from symtensor_codegen.program import Launch, Program, walk
 from symtensor_codegen.text import kernel_text
 
-EMITTER_VERSION = "1"  # part of every key: change it when the same kernel text is to become other code
+EMITTER_VERSION = "3"  # part of every key: change it when the same kernel text is to become other code
 
 Shape = tuple[tuple[int, int, int], tuple[int, int, int]]
 
@@ -37,6 +37,13 @@ class KernelSchedule(Protocol):
     @property
     def stages(self) -> Sequence[StageShape]:
         """The launches."""
+
+    @property
+    def spreads(self) -> bool:
+        """Whether launches take scratch memory, after the buffers."""
+
+    def scratch(self, parameters: Sequence[int], multiprocessors: int) -> int:
+        """How many bytes of it for these parameters."""
 
 
 class Emitter(NamedTuple):
@@ -97,10 +104,10 @@ class KernelCode:
 class DeviceKernel:
     """A kernel on a device, ready to be launched; ``written``: which of its buffers it writes."""
 
-    __slots__ = ("__weakref__", "_functions", "_shapes", "code", "module", "written")
+    __slots__ = ("__weakref__", "_functions", "_shapes", "code", "module", "schedule", "written")
 
     def __init__(self, kernel: Kernel, code: KernelCode, schedule: KernelSchedule, device: Device) -> None:
-        self.code = code
+        self.code, self.schedule = code, schedule
         self.module = device.load(code.image)
         self._shapes = tuple(schedule.stages)
         self._functions = [self.module.function(f"{code.symbol}_{k}") for k in range(len(self._shapes))]
@@ -141,20 +148,15 @@ def load(wanted: Sequence[Variant], device: Device, emitter: Emitter) -> Loaded:
     keys = {variant: variant.key(device.architecture) for variant in wanted}
     made = {key: known for key in keys.values() if (known := table.get(key)) is not None}
     missing = {key: variant for variant, key in keys.items() if key not in made}
-    hits, compiled = len(made), 0
-    images = _stored(missing) if not device.host else {}
-    if not device.host:
-        compiled = len(missing) - len(images)
-        images |= _compiled({k: v for k, v in missing.items() if k not in images}, device.architecture, emitter)
+    images = {} if device.host else _stored(missing)
+    new = {key: variant for key, variant in missing.items() if key not in images}
+    images |= _compiled_by(device, new, emitter) if device.host else _compiled(new, device.architecture, emitter)
     for key, variant in missing.items():
-        symbol = symbol_of(key)
-        if key not in images:
-            images[key] = device.code(emitter.text(variant, symbol), symbol)
-            compiled += 1
         code = KernelCode(key, images[key])
         made[key] = table[key] = DeviceKernel(variant.kernel, code, emitter.schedule(variant.kernel), device)
-        names[symbol] = variant.kernel.name
-    return Loaded({variant: made[key] for variant, key in keys.items()}, hits + len(missing) - compiled, compiled)
+        names[code.symbol] = variant.kernel.name
+    hits = len(made) - len(new)
+    return Loaded({variant: made[key] for variant, key in keys.items()}, hits, len(new))
 
 
 def compile_for(wanted: Sequence[Variant], architecture: str, emitter: Emitter) -> dict[Variant, KernelCode]:
@@ -182,6 +184,15 @@ def _compiled(wanted: dict[str, Variant], architecture: str, emitter: Emitter) -
     for key, image in images.items():
         cache.put(key, image)
     return images
+
+
+def _compiled_by(device: Device, wanted: dict[str, Variant], emitter: Emitter) -> dict[str, bytes]:
+    """Code that a device of the host makes of the texts in its own way, all at once if it can."""
+    texts = {key: (emitter.text(variant, symbol_of(key)), symbol_of(key)) for key, variant in wanted.items()}
+    several = getattr(device, "code_many", None)
+    if several is not None and len(texts) > 1:
+        several(list(texts.values()))  # ``code`` knows them then
+    return {key: device.code(*text) for key, text in texts.items()}
 
 
 names: dict[str, str] = {}

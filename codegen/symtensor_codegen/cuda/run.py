@@ -6,6 +6,8 @@ A call whose actions depend on shapes alone is recorded when shapes are new, and
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from threading import RLock
+from time import perf_counter_ns
 from typing import Any, Final, Protocol
 from weakref import WeakKeyDictionary
 
@@ -21,7 +23,7 @@ from symtensor_codegen.cuda.recording import NotStaticError, Recorder, Recording
 from symtensor_codegen.cuda.reporting import memory_plan
 from symtensor_codegen.cuda.steps import Prepared, Result
 from symtensor_codegen.finish import storage
-from symtensor_codegen.program import Branch, Copy, Gemm, Launch, Loop, Program, Read, Row, walk
+from symtensor_codegen.program import COUNTERS, Branch, Copy, Gemm, Launch, Loop, Program, Read, Row, walk
 from symtensor_codegen.scalar import Buffer
 
 Array = np.ndarray[Any, Any]
@@ -37,9 +39,10 @@ class RemoteCell(Protocol):
 
 
 class Scratch:
-    """Memory that only lives inside a call, for all programs of a device: their calls follow one another."""
+    """Memory that only lives inside a call, for all programs of a device: their calls follow one another (``lock``)."""
 
     def __init__(self) -> None:
+        self.lock = RLock()
         self.block: Block | None = None
         self.size = 0
 
@@ -96,7 +99,7 @@ class Runner:
             ProgramFailure: a guard did not hold or a kernel failed; no shared variable has changed.
             DeviceMemoryError: with the plan of what the program needs.
         """
-        with self.device.current():
+        with self.scratch.lock, self.device.current():
             arrays = [cell.array for cell in cells]
             try:
                 try:
@@ -232,13 +235,17 @@ class Runner:
             kept.append(block)
             bases.append(block.address)
         bases += [array.address for array in arrays]
-        if self.counters is not None:
-            bases.append(0)
         shapes = [a.shape for a in (*inputs, *arrays)]
+        if self.counters is not None:  # the last of the program's cells, which nothing on the device reads
+            bases.append(0)
+            shapes.append(self.counters.shape)
+        begin = perf_counter_ns()
         walk = Direct(self.prepared, shapes, bases, host, self.counters)
         walk.run()
         results = walk.results()
         walk.check()
+        if self.counters is not None:
+            self.counters[-COUNTERS:] += (1, perf_counter_ns() - begin, 0, 0)
         return self._finish(results, [walk.blocks[r.base] for r in results], cells)
 
     def _too_large(self, problem: DeviceMemoryError, shapes: Sequence[tuple[int, ...]]) -> DeviceMemoryError:

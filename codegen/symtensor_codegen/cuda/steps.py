@@ -288,6 +288,9 @@ class Walk:
         writes = tuple([p for p, written in zip(places, kernel.written, strict=True) if written])
         reads = tuple([p for p, written in zip(places, kernel.written, strict=True) if not written])
         gated = first > 0 and any(p.base in prepared.kept for p in writes)
+        if kernel.schedule.spreads:  # what blocks leave for each other, until the launch has ended
+            scratch = self.allocate(kernel.schedule.scratch(parameters, prepared.device.multiprocessors))
+            places, writes = (*places, scratch), (*writes, scratch)
         rest = struct.pack(f"{len(parameters)}qQi", *parameters, prepared.status, -1 - first if gated else first)
         self.do(KernelAction(stages, places, rest, reads, writes, bool(step.messages), gated), step)
 
