@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from symtensor_codegen.cuda.errors import DeviceError
+from symtensor_codegen.cuda.reporting import ProgramFailure
 from symtensor_codegen.errors import DTypeError, MixedDevicesError
 
 from .arguments import In
 from .compiled_function import Function
-from .devices import only_compiles, opened, place_name, received, remote_cell
+from .devices import architecture_of, only_compiles, opened, place_name, received, remote_cell
 from .failures import failure
 from .first_call import may_specialise
 from .lower.plan import Result
@@ -27,14 +29,15 @@ class DeviceProgram:
     Arguments are arrays that fit, of this machine or the device; results stay on the device.
     """
 
-    def __init__(self, function: Function, done: Compilation, counters: Array | None = None) -> None:
-        self.function, self.native = function, done.native
+    def __init__(self, function: Function, done: Compilation) -> None:
+        self.function = function
         self._cells = tuple(variable.cell for variable in function.get_shared())
-        constants = done.plan.constants if not only_compiles(function.device) else ()
-        self._constants = [remote_cell(constant.data, function.device) for constant in constants]
-        self._call: Callable[..., list[Any]] = done.native.call
-        self._remote: list[Any] = []  # filled by the first call: the shared variables are on the device by then
-        self._counters = counters
+        self._call: Callable[..., list[Any]] = self._refuse
+        self._remote: list[Any] | None = None  # found by the first call: the shared variables are on the device then
+        self._constants: list[Any] = []
+        if not only_compiles(function.device):
+            self._constants = [remote_cell(constant.data, function.device) for constant in done.plan.constants]
+            self._call = done.native.call
 
     def __call__(self, arrays: Sequence[Any]) -> list[Any]:
         """The results that are returned.
@@ -43,8 +46,8 @@ class DeviceProgram:
             Exception: the call failed; the error says why in the user's words.
         """
         try:
-            return self._call(arrays, self._remote or self._bound())
-        except self.native.failure as failed:
+            return self._call(arrays, self._bound() if self._remote is None else self._remote)
+        except ProgramFailure as failed:
             details = (*failed.values_seen, 0, 0, 0, 0)
             error = failure(self.function, failed.message, details, lambda: self._met(arrays))
         raise error
@@ -54,17 +57,15 @@ class DeviceProgram:
         return [value.numpy() for value in self(arrays)]
 
     def _bound(self) -> list[Any]:
-        function = self.function
-        if only_compiles(function.device):
-            from symtensor_codegen.cuda.errors import DeviceError
-
-            architecture = function.device.partition(":")[2]
-            raise DeviceError(
-                f"{function.name} was compiled for {architecture} to be read, not run: device={function.device!r} "
-                "names an architecture, not a device; build the function with device='cuda' to call it"
-            )
         self._remote = [*[cell.remote for cell in self._cells], *self._constants]
         return self._remote
+
+    def _refuse(self, arrays: Sequence[Any], cells: Sequence[Any]) -> list[Any]:
+        name, device = self.function.name, self.function.device
+        raise DeviceError(
+            f"{name} was compiled for {architecture_of(device)} to be read, not run: device={device!r} names an "
+            "architecture, not a device; build the function with device='cuda' to call it"
+        )
 
     def _met(self, arrays: Sequence[Any]) -> tuple[list[Array], list[Array]]:
         given = [array if isinstance(array, np.ndarray) else array.numpy() for array in arrays]
@@ -85,7 +86,7 @@ class DeviceFunction(Function):
         done = self._compiled_to(self._results, made.passes, made.profile, self._hints())
         self._waits = may_specialise(made) and done.plan.special
         self._lock = Lock()
-        self._device = opened(self.device)
+        self._device = None if only_compiles(self.device) else opened(self.device)
         self._checks = [
             (i.variable.element.numpy, i.variable.ndim, any(size is not None for size in i.variable.type.shape))
             for i in self.inputs
@@ -100,6 +101,10 @@ class DeviceFunction(Function):
         """Make calls run this compilation."""
         self._compilation = done
         self._run = DeviceProgram(self, done)
+        if self.definition.profile and not only_compiles(self.device):
+            from .profiling import Profile
+
+            self.profile = Profile(self.name, done, done.native.counters)
 
     def __call__(self, *args: Any, **named: Any) -> Any:
         """Results for these arguments; updates are applied."""
@@ -154,4 +159,5 @@ class DeviceFunction(Function):
 
     def free(self) -> None:
         """Give memory that is kept for the next call back to the device."""
-        self._device.release()
+        if self._device is not None:
+            self._device.release()

@@ -62,16 +62,17 @@ def only_compiles(device: str) -> bool:
     return device.startswith("cuda:sm_")
 
 
+def architecture_of(device: str) -> str:
+    """The architecture in such a name, as in ``sm_90``."""
+    return device.partition(":")[2]
+
+
 def opened(device: str) -> Any:
     """The device of a name, ready for work.
 
     Raises:
         UserError: it cannot be had; the message says what to install or do.
     """
-    if only_compiles(device):
-        from symtensor_codegen.cuda.offline import OfflineDevice
-
-        return OfflineDevice(device.partition(":")[2])
     from symtensor_codegen.cuda import device as devices
 
     return devices.get(device)

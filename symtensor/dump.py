@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .devices import CPU
 from .pipeline import FAST_MATH, GRAPH_PASSES
 from .settings import ConfigError
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from .compiled_function import Function
 
 VARIABLE, FOLDER_VARIABLE = "SYMTENSOR_DUMP", "SYMTENSOR_DUMP_DIR"
-SOURCES = ("loops", "program", "llvm", "asm")
+SOURCES = ("loops", "program", "llvm", "asm", "cuda", "ptx", "sass")
 REPORTS: dict[str, Callable[["Function"], str]] = {
     "explain": lambda f: f.explain(),
     "memory": lambda f: f.memory,
@@ -55,6 +56,8 @@ def dump(function: "Function") -> None:
 
 def _text(function: "Function", name: str) -> str:
     if name in SOURCES:
+        if name in SOURCES[2:] and (name in SOURCES[4:]) is (function.device == CPU):
+            return f"(no {name} of a function on {function.device})"
         return function.source(name)
     if name in REPORTS:
         return REPORTS[name](function)

@@ -10,13 +10,14 @@ from symtensor_codegen.program import Program, with_counters
 from symtensor_codegen.scalar import Scalar
 
 from .collecting import no_collection
-from .devices import CPU, opened
+from .devices import CPU, architecture_of, only_compiles, opened
 from .graph import Tensor, ancestors
 from .loops.branches import has_branches, settle_branches
 from .loops.passes import has_loops, settle
 from .lower.plan import Plan, Result, plan
 from .lower.registers import is_worth_it
 from .ops.loop_records import LOOP
+from .settings import config
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +159,9 @@ def native_program(program: Program, device: str) -> Any:
         return compile_program(program)
     from symtensor_codegen.cuda import backend
 
-    return backend.compile_program(program, opened(device))
+    if only_compiles(device):
+        return backend.compile_only(program, architecture_of(device))
+    return backend.compile_program(program, opened(device), config.matmul_precision)
 
 
 def specialised(

@@ -1,18 +1,22 @@
 """``f.profile``: the time of every kernel of a function, measured by the compiled program itself."""
 
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 import numpy as np
 import numpy.typing as npt
 
-from symtensor_codegen.llvm.clock import Rate
 from symtensor_codegen.program import COUNTERS, Gemm, Launch
 
 from .report import table
 
 if TYPE_CHECKING:
     from .pipeline import Compilation
+
+
+def _nanoseconds(ticks: int) -> float:
+    return 1e-9 * ticks
 
 
 class StepProfile(NamedTuple):
@@ -45,15 +49,24 @@ class Profile:
     Every step is timed by the processor's clock, in the program and for every call, from whatever thread. The
     sum of the steps is less than ``seconds``: the rest goes to sizes, guards and memory. Neither counts what
     Python does before and after the program.
+
+    On a device each step is waited for, and its time is that from its launch to its end: the sum is more than what a
+    call without a profile takes, whose steps overlap with their launches.
     """
 
-    def __init__(self, name: str, compilation: "Compilation") -> None:
+    def __init__(self, name: str, compilation: "Compilation", counters: npt.NDArray[Any] | None = None) -> None:
+        """``counters``: those of a program on a device, which counts nanoseconds; native code gets some from here."""
         program = compilation.plan.program
         self.name = name
         self.milliseconds = dict(compilation.milliseconds)
         self._steps = program.timed_steps
-        self._rate = Rate()
-        self.counters: npt.NDArray[Any] = np.zeros(COUNTERS * (len(self._steps) + 1), np.int64)
+        self._seconds: Callable[[int], float] = _nanoseconds
+        if counters is None:
+            from symtensor_codegen.llvm.clock import Rate
+
+            self._seconds = Rate().seconds
+            counters = np.zeros(COUNTERS * (len(self._steps) + 1), np.int64)
+        self.counters = counters
 
     @property
     def calls(self) -> int:
@@ -63,7 +76,7 @@ class Profile:
     @property
     def seconds(self) -> float:
         """Time inside the program, over all calls."""
-        return self._rate.seconds(int(self._rows()[-1, 1]))
+        return self._seconds(int(self._rows()[-1, 1]))
 
     @property
     def steps(self) -> list[StepProfile]:
@@ -72,7 +85,7 @@ class Profile:
         for step, row in zip(self._steps, self._rows(), strict=False):
             calls, ticks, elements, traffic = (int(word) for word in row)
             name = step.kernel.name if isinstance(step, Launch) else f"matrix product {step.out.buffer.name}"
-            found.append(StepProfile(name, calls, self._rate.seconds(ticks), elements, traffic, isinstance(step, Gemm)))
+            found.append(StepProfile(name, calls, self._seconds(ticks), elements, traffic, isinstance(step, Gemm)))
         return found
 
     def reset(self) -> None:

@@ -97,8 +97,10 @@ def explanation(compilation: "Compilation") -> str:
     times = compilation.milliseconds
     rows.append(("lower", str(len(compilation.plan.units.list)), f"{times['lower']:.2f}",
                  f"{counted(len(launches), 'kernel')}, {counted(products, 'matrix product')}"))  # fmt: skip
-    rows.append(("native", str(len(launches)), f"{times['native']:.2f}",
-                 f"{counted(native.compiled, 'kernel')} compiled, {native.hits} from the cache"))  # fmt: skip
+    made = f"compiled for {native.architecture}" if hasattr(native, "architecture") else "compiled"
+    if hasattr(native, "hits"):
+        made = f"{counted(native.compiled, 'kernel')} {made}, {native.hits} from the cache"
+    rows.append(("native", str(len(launches)), f"{times['native']:.2f}", made))
     names = program_names(program)
     units = compilation.plan.units
     written = _written(units)
@@ -117,6 +119,10 @@ def explanation(compilation: "Compilation") -> str:
     text = table(("pass", "nodes", "ms", "what happened"), rows)
     if kernels:
         text += "\n\n" + table(("kernel", "iterations", "buffers (written first)", "computes"), kernels)
+    if hasattr(native, "architecture"):
+        from .device_report import launches as spread
+
+        text += "\n\n" + spread(compilation)
     return text
 
 

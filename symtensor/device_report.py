@@ -1,0 +1,49 @@
+"""What ``f.explain()`` says about kernels on a device: how they are spread over threads, and what they take."""
+
+from typing import TYPE_CHECKING, Any
+
+from symtensor_codegen.cuda.compile import CompilerMissingError, Resources
+from symtensor_codegen.cuda.schedule import Stage
+from symtensor_codegen.loops import Kernel
+
+from .report import table
+
+if TYPE_CHECKING:
+    from .pipeline import Compilation
+
+TITLES = ("launch", "form", "threads", "registers", "spill bytes", "shared bytes")
+
+
+def launches(compilation: "Compilation") -> str:
+    """A row per launch of every kernel; what is compiled for the host takes no registers."""
+    native = compilation.native
+    used = _resources(native)
+    rows = []
+    for kernel in dict.fromkeys(compilation.plan.program.kernels()):
+        for number, stage in enumerate(native.emitter.schedule(kernel).stages):
+            name = f"{kernel.name}_{number}"
+            taken = used.get(kernel, {}).get(name)
+            numbers = ("", "", "") if taken is None else (taken.registers, taken.spill_bytes, taken.shared_bytes)
+            rows.append((name, form(stage), f"up to {stage.threads}", *map(str, numbers)))
+    return table(TITLES, rows) if rows else ""
+
+
+def _resources(native: Any) -> dict[Kernel, dict[str, Resources]]:
+    try:
+        found: dict[Kernel, dict[str, Resources]] = native.resources()
+    except CompilerMissingError:  # the code came from the store
+        found = {}
+    return found
+
+
+def form(stage: Stage) -> str:
+    """How the iterations of a launch are spread over blocks and threads."""
+    match stage.form:
+        case "map":
+            return "map" if stage.width == 1 else f"map, {stage.width} elements a thread"
+        case "nest":
+            return f"nest, grid of {len(stage.chain)} axes"
+        case "team":
+            return "team, a column each" if stage.column else "team, a row each" if stage.chain else "team, one block"
+        case "owned":
+            return "owned, in order" if stage.owners else "one thread"
