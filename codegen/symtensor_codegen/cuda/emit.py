@@ -17,6 +17,7 @@ from symtensor_codegen.cuda.schedule import (
     LARGEST_TEAM,
     PARTS,
     SCRATCH,
+    VECTOR_BYTES,
     Schedule,
     Spread,
     Stage,
@@ -121,23 +122,34 @@ class StageWriter(Values):
             with self.block(f"for (i64 {index} = {thread}; {index} < {extent}; {index} += {step})"):
                 self.statements(self.stage.body)
             return
-        base = self.names.fresh("base")
+        base, aligned = self.names.fresh("base"), self.names.fresh("aligned")
+        self.line(f"const bool {aligned} = {self._aligned(width)};")
         with self.block(f"for (i64 {base} = {width} * {thread}; {base} < {extent}; {base} += {width} * {step})"):
-            self._packed_body(loop, index, base, extent, width)
+            self._packed_body(loop, index, base, extent, width, aligned)
 
-    def _packed_body(self, loop: For, index: str, base: str, extent: str, width: int) -> None:
+    def _aligned(self, width: int) -> str:
+        """Whether buffers begin where packs may: rows of arrays, and arrays of others, need not."""
+        buffers = [n.param for n in nodes_of(self.stage.body) if n.op is load_op and packed(self.stage, n.args[0])]
+        buffers += [s.buffer for s in self.stage.body if isinstance(s, Store)]
+        tests = [
+            f"(u64){self.names.of(buffer, buffer.name)} % {min(width * buffer.dtype.itemsize, VECTOR_BYTES)} == 0"
+            for buffer in dict.fromkeys(buffers)
+        ]
+        return " && ".join(tests) or "true"
+
+    def _packed_body(self, loop: For, index: str, base: str, extent: str, width: int, aligned: str) -> None:
         """``width`` neighbouring items: packs are loaded, then each item is computed, then packs are stored."""
         loads = [n for n in nodes_of(self.stage.body) if n.op is load_op and packed(self.stage, n.args[0])]
         stores = [s for s in self.stage.body if isinstance(s, Store)]
         whole = self.names.fresh("whole")
-        self.line(f"const bool {whole} = {base} + {width} <= {extent};")
+        self.line(f"const bool {whole} = {aligned} && {base} + {width} <= {extent};")
         for buffer in dict.fromkeys(n.param for n in loads):
             name, pack = self.names.fresh(f"{buffer.name}_pack"), f"st_pack<{MEMORY[buffer.dtype]}, {width}>"
             pointer = self.names.of(buffer, buffer.name)
             self.packs[buffer, False] = name
             self.line(f"{pack} {name} = {{}};")
             self.line(f"if ({whole}) {name} = st_load_pack<{pack}>({pointer}, {base});")
-            self.line(f"else for (int k = 0; {base} + k < {extent}; ++k) {name}.v[k] = {pointer}[{base} + k];")
+            self._one_by_one(width, f"if ({base} + k < {extent}) {name}.v[k] = {pointer}[{base} + k];")
         for buffer in dict.fromkeys(s.buffer for s in stores):
             name = self.packs[buffer, True] = self.names.fresh(f"{buffer.name}_out")
             self.line(f"st_pack<{MEMORY[buffer.dtype]}, {width}> {name};")
@@ -152,7 +164,13 @@ class StageWriter(Values):
         for buffer in dict.fromkeys(s.buffer for s in stores):
             name, pointer = self.packs[buffer, True], self.names.of(buffer, buffer.name)
             self.line(f"if ({whole}) st_store_pack({pointer}, {base}, {name});")
-            self.line(f"else for (int k = 0; {base} + k < {extent}; ++k) {pointer}[{base} + k] = {name}.v[k];")
+            self._one_by_one(width, f"if ({base} + k < {extent}) {pointer}[{base} + k] = {name}.v[k];")
+
+    def _one_by_one(self, width: int, what: str) -> None:
+        """Where a pack cannot be used; unrolled, so that what it has stays in registers."""
+        with self.block("else"):
+            self.line("#pragma unroll")
+            self.line(f"for (int k = 0; k < {width}; ++k) {what}")
 
     def _nest(self) -> None:
         chain = self.stage.chain
