@@ -72,12 +72,11 @@ def choose(element: Element, precision: str, m: int, n: int, k: int, batch: int,
     for tile in tiles(element, precision):
         blocks = -(-m // tile.rows) * -(-n // tile.columns) * batch
         stages = -(-k // tile.depth)
-        splits = min(multiprocessors // blocks, stages // _FEWEST_STAGES)
-        if splits * m * n * batch * element.size > _SCRATCH_LIMIT:
-            splits = 1
+        most = min(stages // _FEWEST_STAGES, _SCRATCH_LIMIT // max(m * n * batch * element.size, 1))
+        splits = {fewest} | {max(fewest, min(rounds * multiprocessors // blocks, most)) for rounds in (1, 2, 4)}
         choices += [
             _estimate(element, precision, tile, m, n, batch, blocks, stages, number, multiprocessors)
-            for number in sorted({fewest, max(fewest, splits)})
+            for number in sorted(splits)
         ]
     return min(choices, key=lambda choice: choice.cycles)
 
@@ -88,9 +87,9 @@ def _estimate(
 ) -> Choice:  # fmt: skip
     own = -(-stages // splits)
     if precision == "float32":
-        per_thread = tile.thread_rows * tile.thread_columns
+        per_thread = tile.thread_rows * tile.thread_columns if tile.group >= 32 else 0
         rate = _ARITHMETIC * (4 / element.size if not element.is_complex else 2 / element.size)
-        rate *= {16: 0.6, 32: 0.7}.get(per_thread, 0.85)
+        rate *= {0: 0.5, 16: 0.6, 32: 0.7}.get(per_thread, 0.8 if tile.rows < 128 else 0.9)
     else:
         rate = _TENSOR_ARITHMETIC * (0.3 if tile.rows < 64 else 0.5)
     multiplications = tile.rows * tile.columns * tile.depth * own

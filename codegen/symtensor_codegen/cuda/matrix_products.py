@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import struct
 import threading
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from weakref import WeakKeyDictionary, ref
 
@@ -11,6 +13,7 @@ import numpy as np
 
 from symtensor_codegen.cuda import matmul_choice
 from symtensor_codegen.cuda.compile import FULL
+from symtensor_codegen.cuda.errors import DeviceMemoryError
 from symtensor_codegen.cuda.matmul_kernels import ELEMENTS, PRECISIONS, Variant, combine_text, matmul_text
 from symtensor_codegen.errors import BackendError
 
@@ -38,8 +41,14 @@ class Multiply(Protocol):
     description: str
     """What computes it."""
 
+    def bind(self, out: int, a: int, b: int) -> Callable[[], None]:
+        """Get everything ready for these addresses of the operands' first elements; the result queues the product.
+
+        To be called outside of a recording: kernels may have to be loaded.
+        """
+
     def __call__(self, out: int, a: int, b: int) -> None:
-        """Queue it for these addresses of the operands' first elements."""
+        """Queue it for these addresses."""
 
 
 class MatrixProducts:
@@ -155,7 +164,7 @@ class Generated:
         stages = -(-p.k // tile.depth)
         self.depth = max(-(-stages // self.choice.splits), 1) * tile.depth
         across = -(-p.m // tile.rows) * -(-p.n // tile.columns)
-        self.grid, self.rows = (across, self.choice.splits), p.m * p.n
+        self.grid = (across, self.choice.splits)
         # Whole pools are aligned, so these are the kernels that calls will need, if they need not others as well.
         self.description = self.variant(0, 0).symbol
         means.function(self.variant(0, 0))
@@ -171,28 +180,41 @@ class Generated:
             self.precision, self.uses_scratch,
         )  # fmt: skip
 
-    def __call__(self, out: int, a: int, b: int) -> None:
-        """Queue the kernels; each launch takes as many of a batch as a grid has room for."""
-        variant = self.variant(a, b)
-        function, device = self.means.function(variant), self.device
-        p, size = self.product, self.element.size
+    def bind(self, out: int, a: int, b: int) -> Callable[[], None]:
+        """Load what these addresses need, and return what queues it.
+
+        Each launch takes as many of a batch as a grid has room for.
+        """
+        variant, device, p, size = self.variant(a, b), self.device, self.product, self.element.size
+        function = self.means.function(variant)
+        target, each = out, p.out[2]
+        if self.scratch is not None:
+            target, each = self.scratch.address, self.choice.splits * p.m * p.n
+        launches = []
         for start in range(0, p.batch, _MOST_BLOCKS_ACROSS):
-            count = min(p.batch - start, _MOST_BLOCKS_ACROSS)
-            target = out if self.scratch is None else self.scratch.address
-            skipped = start * (p.out[2] if self.scratch is None else self.choice.splits * self.rows)
             arguments = struct.pack(
-                "3Q10q2d", a + start * p.a[2] * size, b + start * p.b[2] * size, target + skipped * size,
+                "3Q10q2d", a + start * p.a[2] * size, b + start * p.b[2] * size, target + start * each * size,
                 p.m, p.n, p.k, self.a_stride, self.b_stride, p.out[0], p.a[2], p.b[2], p.out[2], self.depth,
                 p.alpha, p.beta,
             )  # fmt: skip
-            device.launch(function, (*self.grid, count), (variant.threads, 1, 1), arguments)
+            grid = (*self.grid, min(p.batch - start, _MOST_BLOCKS_ACROSS))
+            launches.append((function, grid, (variant.threads, 1, 1), arguments))
         if self.scratch is not None:
             arguments = struct.pack(
-                "2Q6q2d", self.scratch.address, out, p.m, p.n, p.batch, self.choice.splits, p.out[0], p.out[2],
-                p.alpha, p.beta,
-            )  # fmt: skip
-            blocks = min(-(-self.rows * p.batch // 256), 8 * device.multiprocessors)
-            device.launch(self.means.combine(p.dtype.name), (blocks, 1, 1), (256, 1, 1), arguments)
+                "2Q6q2d", target, out, p.m, p.n, p.batch, self.choice.splits, p.out[0], p.out[2], p.alpha, p.beta
+            )
+            blocks = min(-(-p.m * p.n * p.batch // 256), 8 * device.multiprocessors)
+            launches.append((self.means.combine(p.dtype.name), (blocks, 1, 1), (256, 1, 1), arguments))
+
+        def queue() -> None:
+            for launch in launches:
+                device.launch(*launch)
+
+        return queue
+
+    def __call__(self, out: int, a: int, b: int) -> None:
+        """Queue the kernels."""
+        self.bind(out, a, b)()
 
 
 def _layout(strides: tuple[int, int, int], rows: int, columns: int, batch: int) -> tuple[bool, int, int]:
@@ -263,6 +285,25 @@ class LibraryProduct:
         self.factors = np.array([product.alpha, product.beta], product.dtype.numpy)
         self.shape, self.sizes, (self.type, self.mode, self.algorithm) = library.arguments(product, precision)
         self.description = f"cuBLAS {product.dtype.name if product.dtype.name != 'float32' else precision}"
+
+        self._load(product)
+
+    def _load(self, product: Product) -> None:
+        """Multiply once, in memory of its own: the driver would load cuBLAS's kernel late, perhaps in a recording."""
+        device, p = self.library.device, product
+        sizes = [
+            (1 + sum(step * (count - 1) for step, count in zip(strides, (*counts, p.batch), strict=True)))
+            for strides, counts in ((p.out, (p.m, p.n)), (p.a, (p.m, p.k)), (p.b, (p.k, p.n)))
+        ]
+        try:
+            blocks = [device.allocate(size * p.dtype.itemsize) for size in sizes]
+        except DeviceMemoryError:
+            return
+        self(*(block.address for block in blocks))
+
+    def bind(self, out: int, a: int, b: int) -> Callable[[], None]:
+        """What queues the product for these addresses."""
+        return partial(self, out, a, b)
 
     def __call__(self, out: int, a: int, b: int) -> None:
         """Queue it on the device's stream, with scratch memory of our own: cuBLAS would allocate some otherwise."""
