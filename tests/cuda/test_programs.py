@@ -5,6 +5,7 @@ The device is one of NumPy arrays whose kernels are run by the interpreter, so t
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -24,7 +25,7 @@ from symtensor_codegen.cuda import reporting
 from symtensor_codegen.cuda.actions import Place, dependencies
 from symtensor_codegen.cuda.arrays import DeviceArray
 from symtensor_codegen.cuda.backend import CompiledProgram, compile_program
-from symtensor_codegen.cuda.errors import DeviceMemoryError
+from symtensor_codegen.cuda.errors import DeviceFault, DeviceMemoryError
 from symtensor_codegen.cuda.kernels import variants
 from symtensor_codegen.cuda.sizes import Sizes
 from symtensor_codegen.errors import InternalError, UserError
@@ -501,6 +502,45 @@ def test_counters() -> None:
     assert 0 < rows[0, 1] < rows[1, 1]
 
 
+@pytest.mark.parametrize("graphs", [True, False])
+def test_an_interrupt_waits_for_all_updates(graphs: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first of three variables is being written when it comes."""
+    case = network()
+    for calls in range(4):
+        run = on_device(case, can_capture=graphs)
+        cells = case.cells
+        for _ in range(calls):
+            run(*case.inputs)
+            cells = case.expected(cells)[1]
+        run_kernel = run.device.run
+
+        def interrupting(kernel: Any, arguments: bytes, inner: Any = run_kernel) -> None:
+            inner(kernel, arguments)
+            if kernel.name.startswith("k10"):
+                signal.raise_signal(signal.SIGINT)
+
+        monkeypatch.setattr(run.device, "run", interrupting)
+        if graphs and calls > 0:
+            continue  # a graph is launched as a whole
+        with pytest.raises(KeyboardInterrupt):
+            run(*case.inputs)
+        for one, other in zip(run.values, case.expected(cells)[1], strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-10)
+
+
+@pytest.mark.parametrize("case", [recurrent, rows_in_place])
+def test_with_emitted_kernels(case: Callable[[], Case], host: Any) -> None:
+    """The kernels that a GPU gets, run on the CPU: rows need not begin where vectors may."""
+    made = case()
+    compiled = compile_program(made.program, host)
+    cells, values = [Cell(host, value) for value in made.cells], made.cells
+    for _ in range(3):
+        wanted, values = made.expected(values)
+        found = [result.numpy() for result in compiled.call(made.inputs, cells)]
+        for one, other in zip((*found, *[c.array.numpy() for c in cells]), (*wanted, *values), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-12)
+
+
 # Code -----------------------------------------------------------------------------------------------------------------
 
 
@@ -528,6 +568,18 @@ def test_sources() -> None:
     assert run.compiled.source("cuda").split() == ["more", "times"]
     with pytest.raises(UserError, match="'ptx' or 'sass', not 'llvm'"):
         run.compiled.source("llvm")
+
+
+def test_kernels_are_called_by_their_names_in_errors() -> None:
+    case = exchange()
+    run = on_device(case)
+
+    def broken(*arguments: Any) -> None:
+        raise DeviceFault(f"cuda:7 failed in kernel {run.compiled.kernels[0].code.symbol}_0")
+
+    run.device.launch = broken  # type: ignore[method-assign]
+    with pytest.raises(DeviceFault, match="cuda:7 failed in kernel k0_"):
+        run()
 
 
 def test_only_the_whole_call_may_reserve_memory() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from symtensor_codegen.cuda.actions import Action, Place
 from symtensor_codegen.cuda.device import Block
+from symtensor_codegen.cuda.interrupts import Uninterrupted
 from symtensor_codegen.cuda.steps import INTACT, Prepared, Walk, failure
 from symtensor_codegen.dtypes import DType
 from symtensor_codegen.program import COUNTERS, Gemm, Launch, Step
@@ -36,11 +37,23 @@ class Direct(Walk):
         self.bases = [*bases, *[0] * len(prepared.program.outputs)]
         self.host = host
         self.blocks: dict[int, Block] = {}
+        self.committed, self.uninterrupted = False, Uninterrupted()
         self.counters = None if counters is None else counters.reshape(-1, COUNTERS)
         self.rows = {step: row for row, step in enumerate(prepared.program.timed_steps)}
 
+    def run(self) -> None:
+        """All steps."""
+        try:
+            super().run()
+        finally:
+            if self.committed:
+                self.uninterrupted.__exit__()
+
     def do(self, action: Action, step: Step) -> None:
-        """Run an action."""
+        """Run an action; once a shared variable is written in place, interrupts wait for the end of the call."""
+        if not self.committed and any(place.base in self.prepared.kept for place in action.writes):
+            self.committed = True
+            self.uninterrupted.__enter__()
         if self.counters is None or not isinstance(step, (Launch, Gemm)):
             action.run(self.device, self.bases)
             return

@@ -147,7 +147,10 @@ def load(wanted: Sequence[Variant], device: Device, emitter: Emitter) -> Loaded:
     table = _loaded.setdefault(device, WeakValueDictionary())
     keys = {variant: variant.key(device.architecture) for variant in wanted}
     made = {key: known for key in keys.values() if (known := table.get(key)) is not None}
-    missing = {key: variant for variant, key in keys.items() if key not in made}
+    missing: dict[str, Variant] = {}
+    for variant, key in keys.items():
+        if key not in made:
+            missing.setdefault(key, variant)  # of equal kernels the first
     images = {} if device.host else _stored(missing)
     new = {key: variant for key, variant in missing.items() if key not in images}
     images |= _compiled_by(device, new, emitter) if device.host else _compiled(new, device.architecture, emitter)

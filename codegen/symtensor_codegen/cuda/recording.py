@@ -5,6 +5,8 @@ results they need and for no others; elsewhere the actions are launched one by o
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
@@ -19,6 +21,7 @@ from symtensor_codegen.cuda.actions import (
     dependencies,
 )
 from symtensor_codegen.cuda.direct import element, read_status
+from symtensor_codegen.cuda.interrupts import Uninterrupted
 from symtensor_codegen.cuda.steps import INTACT, Prepared, Result, Walk, aligned, failure
 from symtensor_codegen.dtypes import DType
 from symtensor_codegen.program import Step
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 Play = tuple[Callable[[], object], ...]
 
-MOST_ACTIONS: Final = 20_000  # longer calls are not recorded
+MOST_ACTIONS: Final = 50_000  # longer calls are not recorded
 PIECE: Final = 2_000  # actions in one graph
 SMALL: Final = 1 << 16  # bytes of inputs that are packed into one transfer
 _MOST_PLAYS: Final = 8
@@ -184,18 +187,17 @@ class Recording:
         """Do everything at addresses that nothing is prepared for; ``again``: they may well come again."""
         bases = self.bases(addresses)
         if again and addresses in self._seen:
-            play = self._prepared_at(bases)
-            _keep(self._plays, addresses, play, _MOST_PLAYS)
-            for call in play:
-                call()
+            _keep(self._plays, addresses, self._prepared_at(bases), _MOST_PLAYS)
+            self.run(addresses)
             return
         if again:
             _keep(self._seen, addresses, None, _MOST_SEEN)
-        for piece, checked in self._pieces():
-            for action in piece:
-                action.run(self.device, bases)
-            if checked:
-                self.check()
+        with Uninterrupted() if self.prepared.kept else nullcontext():
+            for piece, checked in self._pieces():
+                for action in piece:
+                    action.run(self.device, bases)
+                if checked:
+                    self.check()
 
     def bases(self, addresses: Sequence[int]) -> list[int]:
         """The address of every base, those of host inputs in scratch memory."""
@@ -232,6 +234,8 @@ class Recording:
             play += calls
             if checked:
                 play.append(self.check)
+        if len(play) > 1 and self.prepared.kept:
+            return (partial(_uninterrupted, tuple(play)),)
         return tuple(play)
 
     def check(self) -> None:
@@ -239,6 +243,13 @@ class Recording:
         status = read_status(self.prepared)
         if status != INTACT:
             raise failure(self.failures, status)
+
+
+def _uninterrupted(play: Play) -> None:
+    """All calls, however many, or none."""
+    with Uninterrupted():
+        for call in play:
+            call()
 
 
 def captured(device: "Device", actions: Sequence[Action], bases: Sequence[int]) -> "Replay":

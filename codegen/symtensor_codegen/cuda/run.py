@@ -4,8 +4,9 @@ A call whose actions depend on shapes alone is recorded when shapes are new, and
 (``recording``); others run step by step (``direct``).
 """
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Sequence
+from itertools import repeat
 from threading import RLock
 from time import perf_counter_ns
 from typing import Any, Final, Protocol
@@ -148,12 +149,13 @@ class Runner:
             self._at_new_addresses(recording, addresses, len(given) - len(arrays), given)
         if recording.can_fail:
             recording.check()
-        return self._finish(recording.results, blocks, cells)
+        given.clear()
+        return self._finish(recording.results, blocks, cells, arrays)
 
     def _finish(
-        self, results: Sequence[Result], blocks: Sequence[Block], cells: Sequence[RemoteCell]
+        self, results: Sequence[Result], blocks: list[Block], cells: Sequence[RemoteCell], arrays: list[Any]
     ) -> list[DeviceArray]:
-        """Make the updates, and the arrays to return."""
+        """Make the updates, and the arrays to return; ``arrays`` are those of the cells before."""
         device = self.device
         made = [
             DeviceArray(device, block, shape, dtype)
@@ -161,10 +163,14 @@ class Runner:
         ]
         if self.returns_all:
             return made
-        # The last block is freed first, so that the next call gets the freed ones in the order of these.
-        for result, array in zip(reversed(results), reversed(made), strict=True):
-            if result.cell is not None:
-                cells[result.cell].array = array
+        places = [result.cell for result in results if result.cell is not None]
+        new = [array for result, array in zip(results, made, strict=True) if result.cell is not None]
+        # The old arrays die with this list, the last one first: the next call gets their memory in the same order.
+        old = [arrays[place] for place in places]
+        arrays.clear()
+        # In one step of the interpreter, which no interrupt divides.
+        deque(map(setattr, [cells[place] for place in places], repeat("array"), new), maxlen=0)
+        del old
         return [array for result, array in zip(results, made, strict=True) if result.cell is None]
 
     # New shapes, new addresses ------------------------------------------------------------------------------------
@@ -246,7 +252,7 @@ class Runner:
         walk.check()
         if self.counters is not None:
             self.counters[-COUNTERS:] += (1, perf_counter_ns() - begin, 0, 0)
-        return self._finish(results, [walk.blocks[r.base] for r in results], cells)
+        return self._finish(results, [walk.blocks[r.base] for r in results], cells, arrays)
 
     def _too_large(self, problem: DeviceMemoryError, shapes: Sequence[tuple[int, ...]]) -> DeviceMemoryError:
         program = self.prepared.program
