@@ -191,14 +191,6 @@ class BorrowedBlock:
         self._device.retire(self._owner)
 
 
-def is_device_array(value: object) -> bool:
-    """Whether a value is an array on some CUDA device, of this or another library."""
-    if isinstance(value, DeviceArray) or hasattr(value, "__cuda_array_interface__"):
-        return True
-    where = getattr(value, "__dlpack_device__", None)
-    return where is not None and where()[0] in (dlpack.CUDA, dlpack.CUDA_MANAGED)
-
-
 def from_other(value: Any, device: Device | None = None) -> DeviceArray:
     """An array of another library as a DeviceArray, without a copy where it is C-contiguous and aligned.
 
@@ -226,15 +218,14 @@ def from_other(value: Any, device: Device | None = None) -> DeviceArray:
 def _taken(device: Device, value: Any) -> DeviceArray | None:
     """The array itself; None if it is strided or not aligned."""
     _check_place(device, value)
+    if hasattr(value, "__dlpack__"):  # it says in which stream the array is ready, which the other need not
+        return _by_dlpack(device, value)
     interface = getattr(value, "__cuda_array_interface__", None)
-    # Before version 3 the interface does not say which stream to wait for; DLPack does.
-    if interface is not None and (interface.get("version", 0) >= 3 or not hasattr(value, "__dlpack__")):
-        return _by_interface(device, value, interface)
-    if not hasattr(value, "__dlpack__"):
+    if interface is None:
         raise errors.DeviceError(
             f"{_described(value)} has neither __cuda_array_interface__ nor __dlpack__: it is not an array on a device"
         )
-    return _by_dlpack(device, value)
+    return _by_interface(device, value, interface)
 
 
 def _check_place(device: Device, value: Any) -> None:

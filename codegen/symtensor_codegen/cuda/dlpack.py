@@ -1,13 +1,15 @@
 """Arrays in and out of other libraries by DLPack (https://dmlc.github.io/dlpack), the versioned form and the older one.
 
-A capsule carries a C structure that describes the array, and a function that ends the loan. Both are made and read
-with ctypes.
+A capsule carries a C structure that describes the array, with a function that ends the loan.
 """
 
 from __future__ import annotations
 
 import ctypes
+import functools
 import sys
+from array import array
+from struct import Struct, unpack
 from typing import Any
 
 import numpy
@@ -22,62 +24,32 @@ _KINDS = {"i": 0, "u": 1, "f": 2, "c": 5, "b": 6}
 _CODES = {code: kind for kind, code in _KINDS.items()}
 _OTHER_CODES = {3: "opaque handles", 4: "bfloat16"}
 
-
-class _Device(ctypes.Structure):
-    _fields_ = [("kind", ctypes.c_int32), ("ordinal", ctypes.c_int32)]
-
-
-class _DataType(ctypes.Structure):
-    _fields_ = [("code", ctypes.c_uint8), ("bits", ctypes.c_uint8), ("lanes", ctypes.c_uint16)]
-
-
-class _Tensor(ctypes.Structure):
-    _fields_ = [
-        ("data", ctypes.c_void_p),
-        ("device", _Device),
-        ("ndim", ctypes.c_int32),
-        ("dtype", _DataType),
-        ("shape", ctypes.POINTER(ctypes.c_int64)),
-        ("strides", ctypes.POINTER(ctypes.c_int64)),
-        ("byte_offset", ctypes.c_uint64),
-    ]
-
-
+_TENSOR = "PiiiBBHPPQ"
+"""Data, kind and number of the device, dimensions, type code, bits, lanes, shape, strides, offset in bytes."""
+_MANAGED = Struct(_TENSOR + "PP")
+"""The tensor, a context of the lender, the function which ends the loan."""
+_VERSIONED = Struct("IIPPQ" + _TENSOR)
+"""Version (two numbers), context, the function, flags, the tensor."""
 _Deleter = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
-
-
-class _Managed(ctypes.Structure):
-    _fields_ = [("tensor", _Tensor), ("context", ctypes.c_void_p), ("deleter", _Deleter)]
-
-
-class _ManagedVersioned(ctypes.Structure):
-    _fields_ = [
-        ("major", ctypes.c_uint32),
-        ("minor", ctypes.c_uint32),
-        ("context", ctypes.c_void_p),
-        ("deleter", _Deleter),
-        ("flags", ctypes.c_uint64),
-        ("tensor", _Tensor),
-    ]
-
 
 _NAME, _USED = b"dltensor", b"used_dltensor"
 _NAME_VERSIONED, _USED_VERSIONED = b"dltensor_versioned", b"used_dltensor_versioned"
 
-_new = ctypes.pythonapi.PyCapsule_New
-_new.restype, _new.argtypes = ctypes.py_object, (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
-_is_valid = ctypes.pythonapi.PyCapsule_IsValid
-_is_valid.restype, _is_valid.argtypes = ctypes.c_int, (ctypes.py_object, ctypes.c_char_p)
-_pointer = ctypes.pythonapi.PyCapsule_GetPointer
-_pointer.restype, _pointer.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
-_rename = ctypes.pythonapi.PyCapsule_SetName
-_rename.restype, _rename.argtypes = ctypes.c_int, (ctypes.py_object, ctypes.c_char_p)
 
+def _python(name: str, result: Any, *arguments: Any) -> Any:
+    """A function of Python's C interface; an object of its own, since other libraries declare the shared one."""
+    function = ctypes.pythonapi[name]
+    function.restype, function.argtypes = result, arguments
+    return function
+
+
+_new = _python("PyCapsule_New", ctypes.py_object, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
+_is_valid = _python("PyCapsule_IsValid", ctypes.c_int, ctypes.py_object, ctypes.c_char_p)
+_pointer = _python("PyCapsule_GetPointer", ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)
+_rename = _python("PyCapsule_SetName", ctypes.c_int, ctypes.py_object, ctypes.c_char_p)
 # A capsule that is being destroyed has no references left: these two take its bare address, so that none is made.
-_bare = ctypes.PyDLL(None)
-_bare.PyCapsule_IsValid.restype, _bare.PyCapsule_IsValid.argtypes = ctypes.c_int, (ctypes.c_void_p, ctypes.c_char_p)
-_bare.PyCapsule_GetPointer.restype = ctypes.c_void_p
-_bare.PyCapsule_GetPointer.argtypes = (ctypes.c_void_p, ctypes.c_char_p)
+_is_valid_at = _python("PyCapsule_IsValid", ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p)
+_pointer_at = _python("PyCapsule_GetPointer", ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p)
 
 _lent: dict[int, tuple[object, ...]] = {}
 """What other libraries borrow: by the address of its structure, all that must stay alive."""
@@ -89,12 +61,14 @@ def _give_back(address: int) -> None:
 
 def _capsule_dropped(capsule: int) -> None:
     for name in (_NAME, _NAME_VERSIONED):
-        if _bare.PyCapsule_IsValid(capsule, name):  # nobody took it: the name would be another one
-            _lent.pop(_bare.PyCapsule_GetPointer(capsule, name), None)
+        if _is_valid_at(capsule, name):  # nobody took it: the name would be another one
+            _lent.pop(_pointer_at(capsule, name), None)
 
 
 _give_back_in_c = _Deleter(_give_back)
 _capsule_dropped_in_c = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(_capsule_dropped)
+_GIVE_BACK = ctypes.cast(_give_back_in_c, ctypes.c_void_p).value
+_CAPSULE_DROPPED = ctypes.cast(_capsule_dropped_in_c, ctypes.c_void_p).value
 
 
 def lend(
@@ -108,25 +82,18 @@ def lend(
     read_only: bool = False,
 ) -> Any:
     """A capsule for C-contiguous memory of `owner`, which is kept alive until the borrower gives it back."""
-    lengths = (ctypes.c_int64 * len(shape))(*shape)
-    steps = (ctypes.c_int64 * len(shape))(*contiguous_steps(shape))
-    tensor = _Tensor(
-        address,
-        _Device(*device),
-        len(shape),
-        _DataType(_KINDS[dtype.kind], dtype.itemsize * 8, 1),
-        ctypes.cast(lengths, ctypes.POINTER(ctypes.c_int64)),
-        ctypes.cast(steps, ctypes.POINTER(ctypes.c_int64)),
-        0,
-    )
-    managed: _Managed | _ManagedVersioned
+    numbers = array("q", shape + contiguous_steps(shape))
+    lengths = numbers.buffer_info()[0]
+    kind = (_KINDS[dtype.kind], dtype.itemsize * 8, 1)
+    tensor = (address, *device, len(shape), *kind, lengths, lengths + 8 * len(shape), 0)
     if versioned:
-        managed = _ManagedVersioned(1, 0, None, _give_back_in_c, _READ_ONLY if read_only else 0, tensor)
+        packed = _VERSIONED.pack(1, 0, 0, _GIVE_BACK, _READ_ONLY if read_only else 0, *tensor)
     else:
-        managed = _Managed(tensor, None, _give_back_in_c)
+        packed = _MANAGED.pack(*tensor, 0, _GIVE_BACK)
+    managed = ctypes.create_string_buffer(packed, len(packed))
     location = ctypes.addressof(managed)
-    _lent[location] = (owner, managed, lengths, steps)
-    return _new(location, _NAME_VERSIONED if versioned else _NAME, ctypes.cast(_capsule_dropped_in_c, ctypes.c_void_p))
+    _lent[location] = (owner, managed, numbers)
+    return _new(location, _NAME_VERSIONED if versioned else _NAME, _CAPSULE_DROPPED)
 
 
 class Loan:
@@ -138,25 +105,31 @@ class Loan:
         versioned = bool(_is_valid(capsule, _NAME_VERSIONED))
         if not versioned and not _is_valid(capsule, _NAME):
             raise ValueError("__dlpack__ did not return a capsule that may be used (each is for one use)")
-        location = _pointer(capsule, _NAME_VERSIONED if versioned else _NAME)
-        managed = (_ManagedVersioned if versioned else _Managed).from_address(location)
-        if versioned and managed.major != 1:
-            raise ValueError(f"__dlpack__ returned version {managed.major}.{managed.minor}; 1.x is understood")
-        tensor = managed.tensor
-        self.dtype = _dtype(tensor.dtype)
-        self.shape = tuple(tensor.shape[: tensor.ndim])
-        self.steps = tuple(tensor.strides[: tensor.ndim]) if tensor.strides else contiguous_steps(self.shape)
-        self.address = (tensor.data or 0) + tensor.byte_offset
-        self.device = (tensor.device.kind, tensor.device.ordinal)
-        self.read_only = versioned and bool(managed.flags & _READ_ONLY)
+        flags = 0
+        if versioned:
+            location = _pointer(capsule, _NAME_VERSIONED)
+            content = _VERSIONED.unpack(ctypes.string_at(location, _VERSIONED.size))
+            major, minor, _, deleter, flags, *tensor = content
+            if major != 1:
+                raise ValueError(f"__dlpack__ returned version {major}.{minor}; 1.x is understood")
+        else:
+            location = _pointer(capsule, _NAME)
+            *tensor, _, deleter = _MANAGED.unpack(ctypes.string_at(location, _MANAGED.size))
+        data, kind, ordinal, ndim, code, bits, lanes, shape, steps, offset = tensor
+        self.dtype = _dtype(code, bits, lanes)
+        self.shape = _numbers(shape, ndim)
+        self.steps = _numbers(steps, ndim) if steps else contiguous_steps(self.shape)
+        self.address: int = data + offset
+        self.device = (kind, ordinal)
+        self.read_only = bool(flags & _READ_ONLY)
         # Only now is the loan ours: after an error above the capsule itself ends it.
         _rename(capsule, _USED_VERSIONED if versioned else _USED)
-        self._location, self._deleter = location, managed.deleter
+        self._location, self._deleter = location, deleter
 
     def __del__(self) -> None:
-        deleter = getattr(self, "_deleter", None)
+        deleter = getattr(self, "_deleter", 0)
         if deleter and not sys.is_finalizing():
-            deleter(self._location)
+            _Deleter(deleter)(self._location)
 
 
 def contiguous_steps(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -171,12 +144,17 @@ def contiguous_steps(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(steps)
 
 
-def _dtype(described: Any) -> numpy.dtype[Any]:
-    kind, size = _CODES.get(described.code), described.bits // 8
+def _numbers(address: int, count: int) -> tuple[int, ...]:
+    return unpack(f"{count}q", ctypes.string_at(address, 8 * count))
+
+
+@functools.cache
+def _dtype(code: int, bits: int, lanes: int) -> numpy.dtype[Any]:
+    kind = _CODES.get(code)
     try:
-        if kind is None or described.lanes != 1 or described.bits % 8:
+        if kind is None or lanes != 1 or bits % 8:
             raise TypeError
-        return numpy.dtype(f"{kind}{size}")
+        return numpy.dtype(f"{kind}{bits // 8}")
     except TypeError:
-        name = _OTHER_CODES.get(described.code, f"DLPack type code {described.code}")
-        raise DTypeError(f"arrays of {name}, {described.bits} bits x {described.lanes}, are not supported") from None
+        name = _OTHER_CODES.get(code, f"DLPack type code {code}")
+        raise DTypeError(f"arrays of {name}, {bits} bits x {lanes}, are not supported") from None

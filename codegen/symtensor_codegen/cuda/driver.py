@@ -438,7 +438,7 @@ class CudaDevice:
             self._current.lock.release()
 
 
-_increase = ctypes.pythonapi.Py_IncRef
+_increase = ctypes.pythonapi["Py_IncRef"]
 _increase.restype, _increase.argtypes = None, (ctypes.py_object,)
 
 
