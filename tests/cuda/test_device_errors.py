@@ -126,6 +126,16 @@ class TestNotThere:
         assert devices.get("cuda:1").architecture == "sm_86"
 
 
+    def test_a_registered_device(self, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+        install(monkeypatch, machine)
+        real, registered = devices.get("cuda"), CudaDevice(0)
+        devices.use(registered)
+        assert devices.get("cuda") is devices.get("cuda:0") is registered
+        devices.forget("cuda")
+        assert devices.get("cuda:0") is devices.get("cuda") is not registered
+        assert devices.get("cuda") is not real
+
+
 class TestFaults:
     def test_a_failing_kernel_is_among_those_named(self, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
         device = new_device(monkeypatch, machine)
