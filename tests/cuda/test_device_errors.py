@@ -125,7 +125,6 @@ class TestNotThere:
         assert devices.get("cuda:0") is devices.get("cuda:00") is found
         assert devices.get("cuda:1").architecture == "sm_86"
 
-
     def test_a_registered_device(self, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
         install(monkeypatch, machine)
         real, registered = devices.get("cuda"), CudaDevice(0)
