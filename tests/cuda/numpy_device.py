@@ -136,6 +136,9 @@ class NumpyDevice:
         self.left += block.size
         self.free.setdefault(block.size, []).append(block.memory)
 
+    def release(self) -> None:
+        self.free.clear()
+
     def bytes_at(self, address: int, nbytes: int | None = None) -> Array:
         """The memory from an address on, to the end of its block or so many bytes."""
         position = bisect_right(self.live, (address, 1 << 64)) - 1

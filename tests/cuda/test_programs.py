@@ -455,6 +455,18 @@ def test_scratch_memory_of_others_is_given_up() -> None:
     del block
 
 
+def test_memory_for_the_next_call_is_given_back() -> None:
+    case = network()
+    run = on_device(case)
+    before = run.device.left
+    for _ in range(3):
+        run(*case.inputs)
+    assert run.device.left < before
+    run.compiled.free()
+    assert run.device.left == before
+    run(*case.inputs)
+
+
 def test_sizes_beyond_int64_are_refused() -> None:
     made = loops.allocating(1 << 61)
     with pytest.raises(DeviceMemoryError, match="scratch"):

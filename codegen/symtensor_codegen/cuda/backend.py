@@ -70,6 +70,10 @@ class CompiledProgram:
         """The returned results of a call; see ``Runner.call``."""
         return self.runner.call(inputs, cells)
 
+    def free(self) -> None:
+        """Give memory back that is kept for the next call: recordings, scratch memory, and free blocks of the device."""
+        self.runner.free()
+
     @property
     def architecture(self) -> str:
         """What the kernels are compiled for."""

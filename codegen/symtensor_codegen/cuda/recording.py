@@ -22,7 +22,7 @@ from symtensor_codegen.cuda.actions import (
 )
 from symtensor_codegen.cuda.direct import element, read_status
 from symtensor_codegen.cuda.interrupts import Uninterrupted
-from symtensor_codegen.cuda.steps import INTACT, Prepared, Result, Walk, aligned, failure
+from symtensor_codegen.cuda.steps import INTACT, Prepared, Results, Walk, aligned, failure
 from symtensor_codegen.dtypes import DType
 from symtensor_codegen.program import Step
 from symtensor_codegen.scalar import Buffer
@@ -115,14 +115,14 @@ class Recording:
     ``scratch`` is the number of bytes that a call needs besides its results, of which ``sizes`` are the bytes.
     """
 
-    def __init__(self, recorder: Recorder, results: tuple[Result, ...], host: Mapping[int, Array]) -> None:
+    def __init__(self, recorder: Recorder, results: Results, host: Mapping[int, Array]) -> None:
         """``host``: by base, the inputs that are given as host arrays."""
         self.prepared = prepared = recorder.prepared
         self.device: Device = prepared.device
         self.failures = recorder.failures
         self.actions, self.checks = recorder.actions, recorder.checks
         self.can_fail = recorder.first > 0
-        self.sizes = [recorder.outputs[r.base] for r in results]
+        self.sizes = [recorder.outputs[r.base] for r in results.all]
         self.results = results
         self.host = frozenset(host)
         self._place_inputs(recorder.highest, host)
@@ -208,7 +208,7 @@ class Recording:
         for base in range(FIRST_BASE, prepared.first_output):
             bases.append(places.get(base, scratch) if base in self.host else next(given))
         bases += [0] * len(prepared.program.outputs)
-        for result in self.results:
+        for result in self.results.all:
             bases[result.base] = next(given)
         return bases
 

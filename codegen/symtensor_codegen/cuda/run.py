@@ -22,7 +22,7 @@ from symtensor_codegen.cuda.errors import DeviceFault, DeviceMemoryError
 from symtensor_codegen.cuda.kernels import readable
 from symtensor_codegen.cuda.recording import NotStaticError, Recorder, Recording
 from symtensor_codegen.cuda.reporting import memory_plan
-from symtensor_codegen.cuda.steps import Prepared, Result
+from symtensor_codegen.cuda.steps import Prepared, Results
 from symtensor_codegen.finish import storage
 from symtensor_codegen.program import COUNTERS, Branch, Copy, Gemm, Launch, Loop, Program, Read, Row, walk
 from symtensor_codegen.scalar import Buffer
@@ -87,7 +87,6 @@ class Runner:
         program = prepared.program
         self.controls = control_inputs(program)
         self.needed = needed_inputs(program)
-        self.returns_all = all(o.cell is None or o.in_place for o in program.outputs)
         self.recordings: OrderedDict[tuple[Any, ...], Recording | None] = OrderedDict()
         self._latest: tuple[Any, ...] = ()
 
@@ -113,6 +112,14 @@ class Runner:
                 raise self._too_large(problem, [a.shape for a in (*inputs, *arrays)]) from None
             except DeviceFault as problem:
                 raise DeviceFault(readable(str(problem))) from None
+
+    def free(self) -> None:
+        """Give back what is kept for the next call."""
+        with self.scratch.lock:
+            self.recordings.clear()
+            self._latest = ()
+            self.scratch.drop()
+            self.device.release()
 
     def _call(self, inputs: Sequence[Any], arrays: list[Any], cells: Sequence[RemoteCell]) -> list[DeviceArray]:
         given: list[Any] = []
@@ -153,25 +160,23 @@ class Runner:
         return self._finish(recording.results, blocks, cells, arrays)
 
     def _finish(
-        self, results: Sequence[Result], blocks: list[Block], cells: Sequence[RemoteCell], arrays: list[Any]
+        self, results: Results, blocks: list[Block], cells: Sequence[RemoteCell], arrays: list[Any]
     ) -> list[DeviceArray]:
         """Make the updates, and the arrays to return; ``arrays`` are those of the cells before."""
         device = self.device
         made = [
             DeviceArray(device, block, shape, dtype)
-            for block, (_, _, shape, dtype) in zip(blocks, results, strict=True)
+            for block, (shape, dtype) in zip(blocks, results.types, strict=True)
         ]
-        if self.returns_all:
+        if not results.cells:
             return made
-        places = [result.cell for result in results if result.cell is not None]
-        new = [array for result, array in zip(results, made, strict=True) if result.cell is not None]
         # The old arrays die with this list, the last one first: the next call gets their memory in the same order.
-        old = [arrays[place] for place in places]
+        old = [arrays[place] for place in results.cells]
         arrays.clear()
-        # In one step of the interpreter, which no interrupt divides.
-        deque(map(setattr, [cells[place] for place in places], repeat("array"), new), maxlen=0)
+        new, changed = [made[position] for position in results.updates], [cells[place] for place in results.cells]
+        deque(map(setattr, changed, repeat("array"), new), maxlen=0)  # in one step, which no interrupt divides
         del old
-        return [array for result, array in zip(results, made, strict=True) if result.cell is None]
+        return [made[position] for position in results.returned]
 
     # New shapes, new addresses ------------------------------------------------------------------------------------
 
@@ -252,7 +257,7 @@ class Runner:
         walk.check()
         if self.counters is not None:
             self.counters[-COUNTERS:] += (1, perf_counter_ns() - begin, 0, 0)
-        return self._finish(results, [walk.blocks[r.base] for r in results], cells, arrays)
+        return self._finish(results, [walk.blocks[r.base] for r in results.all], cells, arrays)
 
     def _too_large(self, problem: DeviceMemoryError, shapes: Sequence[tuple[int, ...]]) -> DeviceMemoryError:
         program = self.prepared.program

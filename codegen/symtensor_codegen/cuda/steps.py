@@ -95,6 +95,22 @@ class Result(NamedTuple):
     dtype: np.dtype[Any]
 
 
+class Results:
+    """The results of a call that are not written in place, ready for what follows it.
+
+    ``returned`` and ``updates`` are positions among all, ``cells`` those of the cells to update.
+    """
+
+    __slots__ = ("all", "cells", "returned", "types", "updates")
+
+    def __init__(self, results: Sequence[Result]) -> None:
+        self.all = tuple(results)
+        self.types = [(r.shape, r.dtype) for r in results]
+        self.returned = [k for k, r in enumerate(results) if r.cell is None]
+        self.updates = [k for k, r in enumerate(results) if r.cell is not None]
+        self.cells = [r.cell for r in results if r.cell is not None]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Prepared:
     """A program on a device, and what every call needs to know of it.
@@ -367,7 +383,7 @@ class Walk:
 
     # The end ------------------------------------------------------------------------------------------------------
 
-    def results(self) -> tuple["Result", ...]:
+    def results(self) -> Results:
         """Where the results are that are not written in place: each fills a block of its own."""
         program, own = self.prepared.program, self.prepared.first_output
         found: dict[int, int] = {}
@@ -384,7 +400,7 @@ class Walk:
                 found[n] = target.base
                 if place.size:
                     self.do(CopyAction(target, place), Copy(output.buffer, output.buffer))
-        return tuple([
+        return Results([
             Result(found[n], o.cell, self.sizes.shape(o.buffer.dims), o.buffer.dtype.numpy) for n, o in fresh
         ])  # fmt: skip
 
