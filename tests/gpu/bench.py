@@ -9,6 +9,7 @@ import importlib.util
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -31,6 +32,7 @@ PEERS = {  # the module of a peer, and what must be importable
     "cupy": ("gpu_cupy", "cupy"),
 }
 START_SECONDS = 90.0
+ENOUGH_MEMORY = 24 << 30
 QUICK_VARIANTS = ("symtensor", "torch", "torch.compile", "torch.compile + CUDA graph", "jax", "cupy")
 
 
@@ -123,7 +125,7 @@ class Peer:
 
 def available(name: str, device: str) -> bool:
     needed = PEERS[name][1]
-    if name == "cupy" and device == "cpu":
+    if name == "cupy" and device != "cuda":
         needed = "scipy"  # its code is checked with NumPy
     return importlib.util.find_spec(needed) is not None
 
@@ -206,12 +208,13 @@ class Bench:
         for peer in peers:
             answer = peer.answer(end - time.monotonic())
             self.noted(peer, answer, results)
-        for _ in range(options.rounds):
+        for number in range(options.rounds):
+            check = " check" if number == options.rounds - 1 else ""
             for peer in peers:
                 wanted = [n for n, r in results.items() if r["peer"] == peer.name and "build" in r]
                 if peer.process is None or not wanted:
                     continue
-                answer = peer.ask(f"time {options.time}", len(wanted) * (10 * options.time + 10))
+                answer = peer.ask(f"time {options.time}{check}", len(wanted) * (10 * options.time + 10))
                 self.noted(peer, answer, results)
         for peer in peers:
             if peer.process is not None:
@@ -274,10 +277,20 @@ def line(record: dict[str, Any], name: str) -> str:
     return f"{name} ({record['seconds']} s): " + "; ".join(parts)
 
 
+def scratch() -> str | None:
+    """Where inputs and references go: into memory, if there is much of it."""
+    memory = Path("/dev/shm")
+    if memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > ENOUGH_MEMORY:
+        return str(memory)
+    return None
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure symtensor beside its peers on a GPU.")
     parser.add_argument("--out", type=Path, required=True, help="where the figures go, as JSON")
-    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu checks the programs only")
+    parser.add_argument(
+        "--device", choices=("cuda", "cpu", "shim"), default="cuda", help="cpu checks the programs only"
+    )
     parser.add_argument("--small", action="store_true", help="small arrays")
     parser.add_argument("--quick", action="store_true", help="a handful of rows, fewer variants")
     parser.add_argument("--rows", default="", help="rows, by name or program")
@@ -294,7 +307,8 @@ def main() -> None:
     options = arguments()
     rows = selected([name for name in options.rows.split(",") if name], options.quick)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    with tempfile.TemporaryDirectory(prefix="symtensor-gpu-", ignore_cleanup_errors=True) as folder:
+    place = scratch()
+    with tempfile.TemporaryDirectory(prefix="symtensor-gpu-", dir=place, ignore_cleanup_errors=True) as folder:
         bench = Bench(options, Path(folder))
         try:
             bench.run(rows)

@@ -45,7 +45,8 @@ def asked() -> dict[str, str]:
     return dict(zip(QUERY.split(","), values, strict=False)) if len(values) > 1 else {}
 
 
-Copier = tuple[Callable[[int, int], Any], Callable[[], Any], dict[str, Any]]
+Copier = tuple[Callable[[int, int], Any], Callable[[], Any], dict[str, Any], Callable[[], Any]]
+"""What copies (bytes, how often), what waits, what the device is, and what ends it all."""
 
 
 def through_pycuda() -> Copier:
@@ -75,7 +76,12 @@ def through_pycuda() -> Copier:
         "L2 bytes": device.get_attribute(attribute.L2_CACHE_SIZE),
         "driver": driver.get_driver_version(),
     }
-    return copies, context.synchronize, about
+
+    def close() -> None:
+        buffers.clear()
+        context.pop()  # PyCUDA aborts a process that ends with a context
+
+    return copies, context.synchronize, about, close
 
 
 def through_torch() -> Copier:
@@ -97,7 +103,7 @@ def through_torch() -> Copier:
         "multiprocessors": about.multi_processor_count,
         "memory": about.total_memory,
     }
-    return copies, torch.cuda.synchronize, described
+    return copies, torch.cuda.synchronize, described, buffers.clear
 
 
 def through_cupy() -> Copier:
@@ -119,7 +125,7 @@ def through_cupy() -> Copier:
         "multiprocessors": about["multiProcessorCount"],
         "memory": about["totalGlobalMem"],
     }
-    return copies, cupy.cuda.runtime.deviceSynchronize, described
+    return copies, cupy.cuda.runtime.deviceSynchronize, described, buffers.clear
 
 
 def bandwidth(copies: Callable[[int, int], Any], synchronize: Callable[[], Any], size: int) -> dict[str, float]:
@@ -140,7 +146,7 @@ def measure(facts: dict[str, Any], write: Callable[[], None]) -> None:
     reasons = []
     for name, make in (("pycuda", through_pycuda), ("torch", through_torch), ("cupy", through_cupy)):
         try:
-            copies, synchronize, about = make()
+            copies, synchronize, about, close = make()
         except Exception as error:  # not installed, no driver, no device
             reasons.append(f"{name}: {type(error).__name__}: {error}"[:300])
             continue
@@ -151,6 +157,8 @@ def measure(facts: dict[str, Any], write: Callable[[], None]) -> None:
         except Exception as error:  # the next library may do
             reasons.append(f"{name}: {type(error).__name__}: {error}"[:300])
             continue
+        finally:
+            close()
         facts["copies through"] = name
         facts["copies"] = rates
         facts["copy"] = max(rate["median"] for rate in rates.values())

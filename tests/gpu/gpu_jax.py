@@ -11,7 +11,7 @@ MLP = ("W1", "b1", "W2", "b2", "W3", "b3")
 
 def setup(config: dict[str, Any]) -> dict[str, str]:
     global jax, jnp
-    if config["device"] == "cpu":
+    if config["device"] != "cuda":
         os.environ["JAX_PLATFORMS"] = "cpu"
     os.environ["JAX_ENABLE_X64"] = "1"
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
@@ -19,7 +19,7 @@ def setup(config: dict[str, Any]) -> dict[str, str]:
     import jax.numpy as jnp
 
     found = jax.devices()[0].platform
-    if config["device"] != "cpu" and found not in ("gpu", "cuda"):
+    if config["device"] == "cuda" and found not in ("gpu", "cuda"):
         raise RuntimeError(f"JAX has no GPU here: its first device is {found}")
     return {"jax": jax.__version__}
 

@@ -9,7 +9,9 @@ MLP = ("W1", "b1", "W2", "b2", "W3", "b3")
 
 
 def setup(config: dict[str, Any]) -> dict[str, str]:
-    """``device``: cpu; cuda; or an architecture, cuda:sm_90, for which functions are compiled but not called."""
+    """``device`` is cpu or cuda; shim, a CUDA device that this machine's processor plays; or an architecture, such as
+    cuda:sm_90, for which functions are compiled but not called.
+    """
     global T, function, grad, scan, shared, symtensor, device, place
     import symtensor
     import symtensor.tensor as T
@@ -17,6 +19,12 @@ def setup(config: dict[str, Any]) -> dict[str, str]:
 
     symtensor.config.floatX = "float32"
     place, device = config["device"], None
+    if place == "shim":
+        from symtensor_codegen.cuda import device as devices_of_cuda
+        from tests.cuda.host import host_device
+
+        devices_of_cuda.use(host_device())
+        place = "cuda"
     if place == "cuda":
         from symtensor import devices
 

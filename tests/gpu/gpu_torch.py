@@ -20,7 +20,7 @@ def setup(config: dict[str, Any]) -> dict[str, str]:
     import torch
     import torch.nn.functional as functional
 
-    device = torch.device("cpu" if config["device"] == "cpu" else "cuda")
+    device = torch.device("cuda" if config["device"] == "cuda" else "cpu")
     torch.zeros(1, device=device)
     torch.set_grad_enabled(False)
     torch._dynamo.config.recompile_limit = 64

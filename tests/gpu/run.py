@@ -3,7 +3,8 @@
     python tests/gpu/run.py                        # all parts, at most nine minutes
     python tests/gpu/run.py --quick                # facts and a handful of benchmarks, under two minutes
     python tests/gpu/run.py --only G4,G5           # some benchmarks (or parts: facts, suite, programs, compile, bench)
-    python tests/gpu/run.py --dry-run              # the same code on a machine without a GPU
+    python tests/gpu/run.py --dry-run              # the same programs on a machine without a GPU
+    python tests/gpu/run.py --dry-run shim         # and there with the code for the GPU, run by the processor
 
 Each part is a process with a time limit. The results so far are in ``results.json`` at every moment, the tables in
 ``results.md`` at the end of every part.
@@ -28,7 +29,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 sys.path.insert(0, str(HERE))
 
-import tables  # noqa: E402
+import result_tables as tables  # noqa: E402
 from rows import ROWS, selected  # noqa: E402
 
 TOTAL_SECONDS = 530.0  # of all parts; under nine minutes
@@ -39,12 +40,16 @@ WORKERS = 8  # processes of pytest, as far as there are processors
 
 @dataclass(frozen=True)
 class Part:
-    """A command, for how long it may run, and where it writes its figures."""
+    """A command, for how long it may run, and where it writes its figures.
+
+    One that is ``told`` gets an option ``--seconds``: all the time that is left, and no row is begun too late.
+    """
 
     name: str
     seconds: float
     command: list[str]
     out: Path
+    told: bool = False
 
 
 def has(module: str) -> bool:
@@ -67,7 +72,7 @@ def pytest_command(arguments: list[str], dry: bool) -> list[str]:
 
 def parts(options: argparse.Namespace, folder: Path) -> list[Part]:
     """What is to be run, in order."""
-    dry = options.dry_run
+    dry = options.dry_run is not None
     wanted = [name for name in options.only.split(",") if name]
     known = ("facts", "suite", "programs", "compile", "bench")
     rows = [name for name in wanted if name not in known]
@@ -79,7 +84,6 @@ def parts(options: argparse.Namespace, folder: Path) -> list[Part]:
 
     bench = [*python, str(HERE / "bench.py"), "--out", str(out("bench"))]
     seconds = 95.0 if options.quick else 270.0
-    bench += ["--seconds", str(seconds)]
     if rows:
         bench += ["--rows", ",".join(rows)]
     if options.peers:
@@ -87,7 +91,7 @@ def parts(options: argparse.Namespace, folder: Path) -> list[Part]:
     if options.quick:
         bench += ["--quick", "--time", "0.1"]
     if dry:
-        bench += ["--device", "cpu", "--small", "--time", "0.02", "--rounds", "1"]
+        bench += ["--device", options.dry_run, "--small", "--time", "0.02", "--rounds", "1"]
     target = "cuda:sm_90" if dry else "cuda"
     made = [
         Part("facts", 40, [*python, str(HERE / "facts.py"), "--out", str(out("facts")), *["--no-device"] * dry],
@@ -96,7 +100,7 @@ def parts(options: argparse.Namespace, folder: Path) -> list[Part]:
         Part("programs", 45, pytest_command(PROGRAMS, dry), folder / "programs.lines"),
         Part("compile", 40, [*python, str(HERE / "compile_times.py"), "--out", str(out("compile")), "--device", target],
              out("compile")),
-        Part("bench", seconds + 15, bench, out("bench")),
+        Part("bench", seconds, bench, out("bench"), told=True),
     ]  # fmt: skip
     if options.quick:
         keep = {"facts", "bench"}
@@ -132,7 +136,7 @@ class Run:
         self.record: dict[str, Any] = {
             "date": time.strftime("%Y-%m-%d"),
             "command": " ".join(sys.argv[1:]),
-            "dry": options.dry_run,
+            "dry": options.dry_run is not None,
             "parts": {part.name: {"status": "waiting"} for part in self.parts},
         }
 
@@ -140,7 +144,8 @@ class Run:
         """Run all parts; whether each of them ended well."""
         self.write()
         for part in self.parts:
-            limit = min(part.seconds, self.deadline - time.monotonic())
+            left = self.deadline - time.monotonic()
+            limit = left if part.told and not self.options.quick else min(part.seconds, left)
             if limit < 5:
                 self.record["parts"][part.name] = {"status": "no time was left"}
                 continue
@@ -152,9 +157,10 @@ class Run:
     def one(self, part: Part, limit: float) -> None:
         begin = time.monotonic()
         state = self.record["parts"][part.name] = {"status": "running", "limit": round(limit)}
-        self.say(f"== {part.name}, at most {limit:.0f} s: {' '.join(part.command)}")
+        command = [*part.command, *["--seconds", f"{limit - 10:.0f}"] * part.told]
+        self.say(f"== {part.name}, at most {limit:.0f} s: {' '.join(command)}")
         self.child = subprocess.Popen(
-            part.command, cwd=ROOT, env=environment(part), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            command, cwd=ROOT, env=environment(part), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             start_new_session=True,
         )  # fmt: skip
         try:
@@ -266,7 +272,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", default="", help=f"parts, or rows: {', '.join(row.name for row in ROWS)}")
     parser.add_argument("--peers", default="", help="of symtensor, torch, jax, cupy (default: all that are installed)")
     parser.add_argument("--seconds", type=float, default=TOTAL_SECONDS, help="for all parts together")
-    parser.add_argument("--dry-run", action="store_true", help="no device: small arrays on the CPU, no tests")
+    parser.add_argument("--dry-run", nargs="?", const="cpu", choices=("cpu", "shim"),
+                        help="no device: small arrays on the CPU, or (shim) CUDA code that the CPU runs")  # fmt: skip
     options = parser.parse_args()
     options.results = options.results.resolve()
     return options

@@ -1,18 +1,20 @@
 """One peer in one process: builds the programs of a row, checks what they give, times calls on demand.
 
 Started by ``bench.py`` with a JSON object; answers one JSON line for each line of standard input: ``prepare ROW`` (a
-JSON object), ``time SECONDS``, ``drop``, ``quit``. What libraries print goes to standard error.
+JSON object), ``time SECONDS [check]``, ``drop``, ``quit``. What libraries print goes to standard error.
 """
 
 import gc
 import importlib
 import json
+import math
 import os
 import statistics
 import sys
 import time
 import traceback
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from programs_of_peers import Inputs, NotSupported, Program
 GROUP_SECONDS = 0.01  # calls between two synchronisations last about this long, so that waiting costs nothing
 WARM_SECONDS = 0.03
 POISONED_BYTES = 1 << 10
+PIECE = 1 << 21  # elements that a thread compares at a time
 
 
 def loaded(path: str) -> Any:
@@ -37,17 +40,20 @@ def difference(found: Any, expected: Any, start: Any = None) -> float:
         return float("inf")
     if expected.dtype.kind in "bi":
         return float((found != expected).mean())
-    origin = np.zeros((), expected.dtype) if start is None else np.asarray(start).reshape(-1).astype("float64")
     a, b = found.reshape(-1), expected.reshape(-1)
-    off = size = 0.0
-    for begin in range(0, max(1, a.size), 1 << 22):
-        part = slice(begin, begin + (1 << 22))
-        base = origin[part] if origin.ndim else origin
+    origin = None if start is None else np.asarray(start).reshape(-1)
+
+    def squares(begin: int) -> tuple[float, float]:
+        part = slice(begin, begin + PIECE)
         wanted = b[part]
         gap = a[part] - wanted
-        off += float(np.dot(gap, gap))
-        wanted = wanted - base
-        size += float(np.dot(wanted, wanted))
+        if origin is not None:
+            wanted = wanted - origin[part]
+        return float(np.dot(gap, gap)), float(np.dot(wanted, wanted))
+
+    with ThreadPoolExecutor(min(8, len(os.sched_getaffinity(0)))) as threads:
+        sums = list(threads.map(squares, range(0, max(1, a.size), PIECE)))
+    off, size = (math.fsum(column) for column in zip(*sums, strict=True))
     return (off / size) ** 0.5 if size else off**0.5
 
 
@@ -60,6 +66,7 @@ class Worker:
         self.programs: dict[str, Program] = {}
         self.row: dict[str, Any] = {}
         self.inputs: Inputs | None = None
+        self.poisons: dict[tuple[int, ...], Any] = {}
 
     def setup(self) -> dict[str, Any]:
         start = time.perf_counter()
@@ -131,16 +138,18 @@ class Worker:
         """Leave NaN in the memory that the results will probably get, so that what is not written shows."""
         for array in wanted:
             if array.nbytes >= POISONED_BYTES and array.dtype.kind == "f" and not self.row["host"]:
-                self.peer.put(np.full(array.shape, np.nan, self.row["dtype"]))
+                if array.shape not in self.poisons:
+                    self.poisons[array.shape] = np.full(array.shape, np.nan, self.row["dtype"])
+                self.peer.put(self.poisons[array.shape])
         self.peer.synchronize()
 
-    def time(self, seconds: float) -> dict[str, Any]:
-        """Seconds per call of each variant; what keeps no state is checked once more."""
+    def time(self, seconds: float, check: bool) -> dict[str, Any]:
+        """Seconds per call of each variant; ``check``: what keeps no state is compared once more."""
         answers = {}
         for name, program in list(self.programs.items()):
             try:
                 answers[name] = measured(program.call, len(self.row["sets"]), self.peer.synchronize, seconds)
-                if not self.row["state"]:
+                if check and not self.row["state"]:
                     answers[name]["wrong"] = self._wrong(program, None)[1]
             except Exception as error:  # whatever a peer raises is its result
                 answers[name] = self.failure(error)
@@ -149,6 +158,7 @@ class Worker:
 
     def drop(self) -> dict[str, Any]:
         self.programs.clear()
+        self.poisons.clear()
         self.inputs = None
         gc.collect()
         self.peer.forget()
@@ -246,7 +256,8 @@ def main() -> None:
             case "prepare":
                 answer(worker.prepare, json.loads(rest))
             case "time":
-                answer(worker.time, float(rest))
+                seconds, _, check = rest.partition(" ")
+                answer(worker.time, float(seconds), check == "check")
             case "drop":
                 answer(worker.drop)
     os._exit(0)  # some peers' threads outlive an ordinary exit

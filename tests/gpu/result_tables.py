@@ -86,10 +86,9 @@ def targets(run: dict[str, Any]) -> str:
                 rows.append([name, row.title, *cells])
     for name, one in run.get("compile", {}).get("summary", {}).items():
         if isinstance(one, dict):
-            text = f"{duration(one['median'])} (worst {duration(one['worst'])})"
-            bound = "<= " + duration(one["limit"])
-            rows.append([f"compile, {name}", "a kernel, the median", text, "", "", bound,
-                         verdict(one["median"] <= one["limit"])])  # fmt: skip
+            text = f"{duration(one['worst'])} (median {duration(one['median'])})"
+            rows.append([f"compile, {name}", "the slowest kernel", text, "", f"{one['above']} above",
+                         duration(one["limit"]), verdict(not one["above"])])  # fmt: skip
     if run["dry"]:
         rows = [only_dry(cells) for cells in rows]
     heads = ["row", "what", "symtensor", "against", "figure", "asked", "reached"]
