@@ -54,7 +54,8 @@ def tiles(element: Element, precision: str) -> tuple[Tile, ...]:
     """All tiles for an element type."""
     if precision != "float32":
         return _TENSOR_CORES["tf32" if precision == "tf32" else "half"]
-    return tuple(_fitted(tile, element) for tile in _SMALL + (_LARGE if element.size == 4 else _LARGE_WIDE))
+    small = _SMALL if element.size < 16 else _SMALL[:-1]
+    return tuple(_fitted(tile, element) for tile in small + (_LARGE if element.size == 4 else _LARGE_WIDE))
 
 
 def _fitted(tile: Tile, element: Element) -> Tile:

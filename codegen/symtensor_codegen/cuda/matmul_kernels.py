@@ -140,7 +140,7 @@ def matmul_text(variant: Variant) -> str:
     spelling = element.spelling
     return f"""\
 {TYPES}{_arithmetic(element)}{_COPIES}{compute.functions}
-extern "C" __global__ void __launch_bounds__({variant.threads}) {variant.symbol}(
+extern "C" __global__ void __launch_bounds__({variant.threads}, 1) {variant.symbol}(
     const {spelling}* __restrict__ a, const {spelling}* __restrict__ b, {spelling}* __restrict__ out,
     i64 m, i64 n, i64 k, i64 a_stride, i64 b_stride, i64 out_stride, i64 a_batch, i64 b_batch, i64 out_batch,
     i64 depth, f64 alpha, f64 beta{extra}) {{

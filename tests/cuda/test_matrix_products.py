@@ -1,0 +1,404 @@
+"""Matrix products: the generated kernels on the CPU, their code for GPUs, and what is asked of cuBLAS."""
+
+import ctypes
+import struct
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import product as pairs
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from symtensor_codegen import dtypes
+from symtensor_codegen.cuda import compile as compiler
+from symtensor_codegen.cuda import matrix_products
+from symtensor_codegen.cuda.compile import FULL
+from symtensor_codegen.cuda.matmul_choice import Choice, choose, tiles
+from symtensor_codegen.cuda.matmul_kernels import (
+    ELEMENTS,
+    PRECISIONS,
+    SHARED_LIMIT,
+    Epilogue,
+    Tile,
+    Variant,
+    combine_text,
+    matmul_text,
+)
+from symtensor_codegen.cuda.matrix_products import Generated, LibraryProduct, MatrixProducts
+from symtensor_codegen.cuda.steps import Product
+from symtensor_codegen.errors import BackendError
+from tests.cuda.host import HostDevice
+
+Array = np.ndarray[Any, Any]
+
+SMALL = Tile(16, 16, 4, 4, 2, 32, 3)  # two slices, one warp: quick on the CPU
+
+
+class Case:
+    """Operands in memory of a device: which way round, with gaps, and what the product should be."""
+
+    def __init__(
+        self, device: HostDevice, dtype: str, m: int, n: int, k: int, turned: tuple[bool, bool] = (False, False),
+        batch: int = 1, alpha: float = 1.0, beta: float = 0.0, gap: int = 0, shift: int = 0,
+    ) -> None:  # fmt: skip
+        self.device, self.random = device, np.random.default_rng(m + 7 * n + 31 * k)
+        self.dtype, self.batch, self.gap, self.shift = np.dtype(dtype), batch, gap, shift
+        self.a, a = self.matrix(m, k, turned[0])
+        self.b, b = self.matrix(k, n, turned[1])
+        self.out, out = self.matrix(m, n, False)
+        if beta == 0:
+            self.out[:] = np.nan  # must not be read
+        strides = [self.strides(matrix) for matrix in (out, a, b)]
+        self.product = Product(getattr(dtypes, dtype), m, n, k, batch, *strides, alpha, beta)
+        wide = np.result_type(self.dtype, np.float64)
+        self.expected = alpha * (a.astype(wide) @ b.astype(wide)) + (beta * out.astype(wide) if beta else 0)
+        self.terms = k
+        self.blocks = [device.allocate(array.nbytes) for array in (self.out, self.a, self.b)]
+
+    def matrix(self, rows: int, columns: int, turned: bool) -> tuple[Array, Array]:
+        if turned:
+            flat, matrix = self.matrix(columns, rows, False)
+            return flat, matrix.transpose(0, 2, 1)
+        line = columns + self.gap
+        size = self.shift + self.batch * rows * line
+        flat = self.random.standard_normal(size) + (
+            1j * self.random.standard_normal(size) if self.dtype.kind == "c" else 0
+        )
+        flat = flat.astype(self.dtype)
+        return flat, flat[self.shift :].reshape(self.batch, rows, line)[:, :, :columns]
+
+    def strides(self, matrix: Array) -> tuple[int, int, int]:
+        batch, row, column = (stride // self.dtype.itemsize for stride in matrix.strides)
+        return row, column, batch
+
+    def addresses(self) -> list[int]:
+        for block, array in zip(self.blocks, (self.out, self.a, self.b), strict=True):
+            self.device.upload(block.address, array)
+        return [block.address + self.shift * self.dtype.itemsize for block in self.blocks]
+
+    def check(self, multiply: Any) -> None:
+        multiply(*self.addresses())
+        found = self.out.copy()
+        self.device.download(found, self.blocks[0].address)
+        m, n = self.product.m, self.product.n
+        lines = [flat[self.shift :].reshape(self.batch, m, n + self.gap) for flat in (found, self.out)]
+        bound = float(np.finfo(self.dtype).eps) * 32 * max(self.terms, 1) ** 0.5
+        np.testing.assert_allclose(lines[0][:, :, :n], self.expected, rtol=0, atol=bound)
+        np.testing.assert_array_equal(lines[0][:, :, n:], lines[1][:, :, n:])  # gaps are left alone
+        np.testing.assert_array_equal(found[: self.shift], self.out[: self.shift])
+
+
+def generated(case: Case, tile: Tile = SMALL, splits: int = 1) -> Generated:
+    """The product with a tile of the test's choice."""
+    p = case.product
+    scratch = splits * p.m * p.n * p.batch * p.dtype.itemsize if splits > 1 else 0
+    return Generated(MatrixProducts(case.device).means, p, "float32", Choice(tile, splits, 0.0, scratch))
+
+
+ORIENTATIONS = list(pairs((False, True), repeat=2))
+
+
+@pytest.mark.parametrize("turned", ORIENTATIONS)
+@pytest.mark.parametrize(("gap", "shift"), [(0, 0), (3, 1), (2, 2)])
+def test_orientations_and_alignments(checked_host: HostDevice, turned: tuple[bool, bool], gap: int, shift: int) -> None:
+    """Copies of 16, 8 and 4 bytes, each operand either way round, in every order of threads, races looked for."""
+    for m, n, k in ((16, 32, 96), (19, 37, 70)):
+        case = Case(checked_host, "float32", m, n, k, turned, gap=gap, shift=shift)
+        case.check(generated(case))
+
+
+TILES = [(dtype, number) for dtype in ELEMENTS for number in range(len(tiles(ELEMENTS[dtype], "float32")[:5]))]
+
+
+@pytest.mark.parametrize(("dtype", "number"), TILES)
+def test_every_tile(host: HostDevice, dtype: str, number: int) -> None:
+    tile = tiles(ELEMENTS[dtype], "float32")[number]
+    for turned in ((False, False), (True, True)):
+        case = Case(host, dtype, tile.rows + 5, tile.columns - 3, tile.depth * 2 + 5, turned)
+        case.check(generated(case, tile))
+
+
+def test_largest_tile(host: HostDevice) -> None:
+    case = Case(host, "float32", 130, 120, 20, (True, False))
+    case.check(generated(case, tiles(ELEMENTS["float32"], "float32")[-1]))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "complex128"])
+@pytest.mark.parametrize("splits", [1, 3])
+def test_factors_batches_and_splits(checked_host: HostDevice, dtype: str, splits: int) -> None:
+    tile = SMALL if dtype == "float32" else replace(SMALL, depth=8)
+    for alpha, beta, batch in ((1.0, 0.0, 2), (-0.5, 2.0, 1), (1.0, 1.0, 3)):
+        case = Case(checked_host, dtype, 17, 21, 300, batch=batch, alpha=alpha, beta=beta, gap=1)
+        case.check(generated(case, tile, splits))
+
+
+@pytest.mark.parametrize(
+    ("m", "n", "k"), [(1, 1, 1), (1, 1, 5000), (3, 1, 9), (1, 7, 2), (100, 1, 100), (1, 100, 100), (5, 4, 0)]
+)
+@pytest.mark.parametrize("turned", ORIENTATIONS)
+def test_vectors_and_no_terms(host: HostDevice, m: int, n: int, k: int, turned: tuple[bool, bool]) -> None:
+    case = Case(host, "float32", m, n, k, turned)
+    case.check(MatrixProducts(host)(case.product))
+
+
+def test_no_terms_with_beta(host: HostDevice) -> None:
+    case = Case(host, "float64", 3, 4, 0, beta=2.0)
+    case.check(MatrixProducts(host)(case.product))
+
+
+def test_batches_beyond_a_grid(host: HostDevice, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(matrix_products, "_MOST_BLOCKS_ACROSS", 2)
+    for splits in (1, 2):
+        case = Case(host, "float32", 3, 5, 70, batch=5, gap=1)
+        case.check(generated(case, splits=splits))
+
+
+def test_one_matrix_for_a_batch(host: HostDevice) -> None:
+    """An operand with batch stride 0 is used by the whole batch."""
+    case = Case(host, "float32", 4, 5, 6, batch=3)
+    one = replace(case.product, b=(*case.product.b[:2], 0))
+    case.expected = case.a.reshape(3, 4, 6).astype(np.float64) @ case.b.reshape(3, 6, 5)[0]
+    case.check(MatrixProducts(host)(one))
+
+
+def test_same_sums_in_any_order_of_threads() -> None:
+    found = []
+    for order in ("forward", "reverse", "random"):
+        case = Case(HostDevice(order=order), "float32", 9, 11, 500)
+        generated(case, splits=3)(*case.addresses())
+        out = case.out.copy()
+        case.device.download(out, case.blocks[0].address)
+        found.append(out)
+    assert np.array_equal(found[0], found[1])
+    assert np.array_equal(found[0], found[2])
+
+
+def test_epilogue(host: HostDevice) -> None:
+    """What is done to each result before it is stored, in both kernels that store."""
+    epilogue = Epilogue("value = value + bias[column] * (f32)(row + 1); if (value < 0) value = 0;", ("bias",))
+    element = ELEMENTS["float32"]
+    variant = Variant(element, SMALL, True, False, 1, 1, epilogue=epilogue)
+    case = Case(host, "float32", 5, 7, 11)
+    bias = np.arange(-3, 4, dtype=np.float32)
+    block = host.allocate(bias.nbytes)
+    host.upload(block.address, bias)
+    out, a, b = case.addresses()
+    kernel = host.load(host.code(matmul_text(variant), variant.symbol)).function(variant.symbol)
+    arguments = struct.pack("3Q10q2dQ", a, b, out, 5, 7, 11, 11, 7, 7, 0, 0, 0, 32, 1.0, 0.0, block.address)
+    host.launch(kernel, (1, 1, 1), (variant.threads, 1, 1), arguments)
+    found = case.out.copy()
+    host.download(found, out)
+    expected = np.maximum(case.expected[0] + bias * np.arange(1, 6)[:, None], 0)
+    np.testing.assert_allclose(found.reshape(5, 7), expected, atol=1e-5)
+    text = combine_text(element, "combine", epilogue)
+    assert epilogue.text in text
+    assert "const f32* __restrict__ bias" in text
+
+
+def test_what_is_not_a_product(host: HostDevice) -> None:
+    p = Case(host, "float32", 2, 2, 2).product
+    with pytest.raises(BackendError, match="the cuda backend has no matrix product of int32"):
+        MatrixProducts(host)(replace(p, dtype=dtypes.int32))
+    with pytest.raises(BackendError, match="one of float32, tf32, bfloat16, float16, not 'half'"):
+        MatrixProducts(host, "half")
+
+
+def test_less_precision_is_a_permission(host: HostDevice) -> None:
+    """Where there are no tensor cores float32 stays float32; other types never change."""
+    for dtype in ("float32", "float64"):
+        case = Case(host, dtype, 20, 20, 20)
+        case.check(MatrixProducts(host, "tf32")(case.product))
+
+
+def test_one_set_of_kernels_for_a_device(host: HostDevice) -> None:
+    assert MatrixProducts(host).means is MatrixProducts(host, "tf32").means
+
+
+# Choice ---------------------------------------------------------------------------------------------------------------
+
+
+def test_small_products_fill_the_device() -> None:
+    """Products of a training step of small layers, on a GPU of 132 multiprocessors."""
+    for m, n, k in ((128, 512, 784), (128, 512, 512), (784, 512, 128), (512, 512, 128), (32, 1024, 256)):
+        choice = choose(ELEMENTS["float32"], "float32", m, n, k, 1, 132)
+        blocks = -(-m // choice.tile.rows) * -(-n // choice.tile.columns) * choice.splits
+        assert blocks >= 100
+        assert choice.splits == 1  # one launch
+
+
+def test_long_sums_are_split() -> None:
+    choice = choose(ELEMENTS["float32"], "float32", 16, 16, 1 << 20, 1, 132)
+    assert choice.splits >= 132
+    assert choice.scratch == choice.splits * 16 * 16 * 4
+    assert choose(ELEMENTS["float32"], "float32", 4096, 4096, 4096, 1, 132).tile.rows == 128
+    assert choose(ELEMENTS["float32"], "float32", 4096, 4096, 3 << 30, 1, 4).splits >= 3  # terms fit in 32 bits
+
+
+@pytest.mark.parametrize("dtype", ELEMENTS)
+def test_tiles_fit(dtype: str) -> None:
+    for tile in tiles(ELEMENTS[dtype], "float32"):
+        assert tile.depth % (tile.slices * ELEMENTS[dtype].lanes) == 0
+        assert tile.group * tile.slices in (64, 128, 256)
+        assert tile.slices == 1 or tile.slices * tile.rows * tile.columns * ELEMENTS[dtype].size <= SHARED_LIMIT
+
+
+# Code for GPUs --------------------------------------------------------------------------------------------------------
+
+
+def texts(dtype: str, precision: str) -> Iterator[tuple[str, str]]:
+    element = ELEMENTS[dtype]
+    for number, tile in enumerate(tiles(element, precision)):
+        a, b = ORIENTATIONS[number % 4]
+        variant = Variant(element, tile, not a, b, element.lanes, 1, precision, number % 2 == 1)
+        yield FULL + matmul_text(variant), variant.symbol
+
+
+@pytest.mark.parametrize(
+    ("dtype", "precision"), [*((dtype, "float32") for dtype in ELEMENTS), *(("float32", p) for p in PRECISIONS[1:])]
+)
+def test_compiles_for_gpus(dtype: str, precision: str) -> None:
+    """Each tile's kernel, and nothing of it is spilled to memory."""
+    sources = list(texts(dtype, precision))
+    compiler.cubins(sources, "sm_90")
+    for text, symbol in sources:
+        used = compiler.resources(text, "sm_90", symbol)[symbol]
+        assert used.spill_bytes == 0
+        assert used.local_bytes == 0
+        assert 0 < used.shared_bytes <= SHARED_LIMIT
+
+
+def test_compiles_for_other_gpus() -> None:
+    text, symbol = next(texts("float32", "float32"))
+    for architecture in ("sm_75", "sm_80", "sm_120"):
+        assert compiler.resources(text, architecture)[symbol].spill_bytes == 0
+    assert compiler.cubin(combine_text(ELEMENTS["complex64"], "combine"), "sm_90")
+    assert "cp.async" not in compiler.ptx(text, "sm_75")
+    assert "cp.async" in compiler.ptx(text, "sm_80")
+
+
+@pytest.mark.parametrize(("precision", "name"), [("tf32", "tf32"), ("bfloat16", "bf16"), ("float16", "f16")])
+def test_tensor_cores_are_used(precision: str, name: str) -> None:
+    text, symbol = next(texts("float32", precision))
+    assert f"row.col.f32.{name}.{name}.f32" in compiler.ptx(text, "sm_80", symbol)
+
+
+# cuBLAS ---------------------------------------------------------------------------------------------------------------
+
+
+class Blas:
+    """cuBLAS's interface on the host: matrices are stored by columns, as there."""
+
+    Operation = SimpleNamespace(N=0, T=1)
+    GemmAlgo = SimpleNamespace(DFALT=-1)
+    ComputeType = SimpleNamespace(
+        COMPUTE_32F=68, COMPUTE_32F_FAST_16F=74, COMPUTE_32F_FAST_16BF=75, COMPUTE_32F_FAST_TF32=77, COMPUTE_64F=70
+    )
+    types = ("float32", "float64", None, None, "complex64", "complex128")
+
+    def __init__(self) -> None:
+        self.modes: list[int] = []
+        self.calls: list[str] = []
+
+    def create(self) -> int:
+        return 77
+
+    def set_stream(self, handle: int, stream: int) -> None:
+        self.calls.append("stream")
+
+    def set_workspace(self, handle: int, address: int, size: int) -> None:
+        assert address > 0
+        assert size == 32 << 20
+        self.calls.append("workspace")
+
+    def gemm_strided_batched_ex_64(
+        self, handle: int, ta: int, tb: int, m: int, n: int, k: int, alpha: int, a: int, at: int, lda: int, sa: int,
+        b: int, bt: int, ldb: int, sb: int, beta: int, c: int, ct: int, ldc: int, sc: int, batch: int, mode: int,
+        algorithm: int,
+    ) -> None:  # fmt: skip
+        assert handle == 77
+        assert algorithm == -1
+        assert lda >= max(1, k if ta else m)
+        assert ldb >= max(1, n if tb else k)
+        assert ldc >= max(1, m)
+        self.modes.append(mode)
+        self.calls.append("gemm")
+        kind = np.dtype(self.types[at])
+
+        def array(address: int, size: int) -> Array:
+            return np.frombuffer((ctypes.c_char * (size * kind.itemsize)).from_address(address), kind)
+
+        def matrix(address: int, leading: int, turned: int, rows: int, columns: int) -> Array:
+            if turned:
+                return matrix(address, leading, 0, columns, rows).T
+            flat = array(address, leading * (columns - 1) + rows if columns else 0)
+            return np.lib.stride_tricks.as_strided(flat, (rows, columns), (kind.itemsize, leading * kind.itemsize))
+
+        factors = array(alpha, 1)[0], array(beta, 1)[0]
+        for number in range(batch):
+            left = matrix(a + number * sa * kind.itemsize, lda, ta, m, k)
+            right = matrix(b + number * sb * kind.itemsize, ldb, tb, k, n)
+            out = matrix(c + number * sc * kind.itemsize, ldc, 0, m, n)
+            out[...] = factors[0] * (left @ right) + (factors[1] * out if factors[1] else 0)
+
+
+@pytest.fixture
+def blas(monkeypatch: pytest.MonkeyPatch) -> Blas:
+    """NVIDIA's bindings, as far as they are used."""
+    bindings = ModuleType("nvmath.bindings")
+    bindings.cublas = blas = Blas()  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "nvmath", ModuleType("nvmath"))
+    monkeypatch.setitem(sys.modules, "nvmath.bindings", bindings)
+    return blas
+
+
+@pytest.fixture
+def with_library(blas: Blas, monkeypatch: pytest.MonkeyPatch) -> HostDevice:
+    """A device that has cuBLAS, for products of any size."""
+    device = HostDevice()
+    monkeypatch.setattr(MatrixProducts(device).means, "library_missing", "")
+    monkeypatch.setattr(matrix_products, "_SMALL", dict.fromkeys(ELEMENTS, 0))
+    return device
+
+
+@pytest.mark.parametrize("dtype", ELEMENTS)
+@pytest.mark.parametrize("turned", ORIENTATIONS)
+def test_library(with_library: HostDevice, blas: Blas, dtype: str, turned: tuple[bool, bool]) -> None:
+    for kinds in ({}, {"alpha": -0.5, "beta": 2.0, "batch": 3, "gap": 2, "shift": 1}):
+        for sizes in ((5, 7, 3), (1, 4, 6), (4, 1, 6), (4, 6, 1)):
+            case = Case(with_library, dtype, *sizes, turned, **kinds)
+            multiply = MatrixProducts(with_library)(case.product)
+            assert isinstance(multiply, LibraryProduct)
+            assert multiply.uses_scratch
+            case.check(multiply)
+    assert blas.calls[:3] == ["stream", "workspace", "gemm"]  # in this order: a new stream takes the workspace away
+
+
+@pytest.mark.parametrize(("precision", "mode"), [("float32", 68), ("tf32", 77), ("bfloat16", 75), ("float16", 74)])
+def test_precision_of_the_library(with_library: HostDevice, blas: Blas, precision: str, mode: int) -> None:
+    products = MatrixProducts(with_library, precision)
+    products(Case(with_library, "float32", 2, 2, 2).product)
+    products(Case(with_library, "complex64", 2, 2, 2).product)
+    products(Case(with_library, "float64", 2, 2, 2).product)
+    assert blas.modes == [mode, 68, 70]
+
+
+def test_no_terms_never_go_to_the_library(with_library: HostDevice) -> None:
+    case = Case(with_library, "float32", 3, 3, 0)
+    multiply = MatrixProducts(with_library)(case.product)
+    assert isinstance(multiply, Generated)
+    case.check(multiply)
+
+
+def test_library_missing(host: HostDevice, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then everything is generated, and the reason is kept."""
+    device = HostDevice()
+    products = MatrixProducts(device)
+    monkeypatch.setattr(products.means, "library_missing", "")
+    monkeypatch.setattr(matrix_products, "_SMALL", dict.fromkeys(ELEMENTS, 0))
+    monkeypatch.setitem(sys.modules, "nvmath", None)
+    case = Case(device, "float32", 3, 4, 5)
+    case.check(products(case.product))
+    assert products.means.library_missing.startswith("ModuleNotFoundError")
