@@ -71,7 +71,7 @@ class CompiledProgram:
         return self.runner.call(inputs, cells)
 
     def free(self) -> None:
-        """Give memory back that is kept for the next call: recordings, scratch memory, and free blocks of the device."""
+        """Give memory back that is kept for the next call, and what the device keeps of freed memory."""
         self.runner.free()
 
     @property
