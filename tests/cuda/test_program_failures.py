@@ -27,6 +27,7 @@ from tests.cuda.program_cases import (
     rows_in_place,
 )
 
+
 def failing(in_place: bool) -> Case:
     """An update, of which no part may happen where an index is wrong."""
     table, total, rows = T.dmatrix("table"), T.dvector("total"), T.lvector("rows")
