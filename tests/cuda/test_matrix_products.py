@@ -285,6 +285,83 @@ def test_tensor_cores_are_used(precision: str, name: str) -> None:
     assert f"row.col.f32.{name}.{name}.f32" in compiler.ptx(text, "sm_80", symbol)
 
 
+# The instruction of tensor cores, by exchanges between lanes: who holds what is from NVIDIA's PTX manual.
+EMULATED = """\
+typedef unsigned int u32; typedef float f32;
+static u32 st_bits(f32 x) { u32 bits; __builtin_memcpy(&bits, &x, 4); return bits; }
+static f32 st_value(u32 bits) { f32 x; __builtin_memcpy(&x, &bits, 4); return x; }
+ROUND
+static void st_mma(f32 (&d)[4], const u32 (&a)[4], const u32 (&b)[2]) {
+    const int row = threadIdx.x % 32 / 4, column = threadIdx.x % 4 * 2;
+    f32 sums[4];
+    for (int q = 0; q < 4; ++q) {
+        sums[q] = d[q];
+        for (int k = 0; k < TERMS; ++k) {
+            const int lane = k % (TERMS / 2) / WIDTH, half = k / (TERMS / 2);
+            const u32 u = __shfl_sync(0xffffffffu, a[q / 2 + 2 * half], row * 4 + lane);
+            const u32 v = __shfl_sync(0xffffffffu, b[half], (column + q % 2) * 4 + lane);
+            sums[q] += st_term(u, k % WIDTH) * st_term(v, k % WIDTH);
+        }
+    }
+    for (int q = 0; q < 4; ++q) d[q] = sums[q];
+}
+"""
+
+ROUND = {
+    "tf32": """\
+static u32 st_operand(const f32* from) { return (st_bits(*from) + 0x1000) & ~0x1fffu; }
+static f32 st_term(u32 word, int) { return st_value(word); }
+""",
+    "bfloat16": """\
+static u32 st_short(f32 x) { const u32 bits = st_bits(x); return (bits + 0x7fff + (bits >> 16 & 1)) >> 16; }
+static u32 st_operand(const f32* from, int step) { return st_short(from[step]) << 16 | st_short(from[0]); }
+static f32 st_term(u32 word, int half) { return st_value(word >> 16 * half << 16); }
+""",
+    "float16": """\
+static u32 st_operand(const f32* from, int step) {
+    return (u32)st_float_to_half(from[step]) << 16 | st_float_to_half(from[0]);
+}
+static f32 st_term(u32 word, int half) { return st_half_to_float((unsigned short)(word >> 16 * half)); }
+""",
+}
+
+
+def rounded(values: Array, precision: str) -> Array:
+    """What tensor cores multiply."""
+    bits = values.view(np.uint32)
+    if precision == "tf32":
+        return ((bits + 0x1000) & np.uint32(0xFFFFE000)).view(np.float32)
+    if precision == "bfloat16":
+        return ((bits + 0x7FFF + (bits >> 16 & 1)) & np.uint32(0xFFFF0000)).view(np.float32)
+    return values.astype(np.float16).astype(np.float32)
+
+
+class EmulatingDevice(HostDevice):
+    """A host that has the instruction."""
+
+    precision = ""
+
+    def code(self, source: str, symbol: str) -> bytes:
+        terms = 8 if self.precision == "tf32" else 16
+        functions = EMULATED.replace("ROUND\n", ROUND[self.precision]).replace("TERMS", str(terms))
+        return super().code(functions.replace("WIDTH", str(terms // 8)) + source, symbol)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS[1:])
+@pytest.mark.parametrize("turned", ORIENTATIONS)
+def test_tensor_cores(precision: str, turned: tuple[bool, bool]) -> None:
+    """The kernels' own arithmetic: which element each lane reads and stores, and how it is rounded."""
+    device = EmulatingDevice()
+    device.precision = precision
+    for tile in tiles(ELEMENTS["float32"], precision)[:2]:
+        case = Case(device, "float32", tile.rows + 3, tile.columns - 5, tile.depth + 9, turned)
+        m, n, k = case.product.m, case.product.n, case.product.k
+        a = rounded(case.a, precision).reshape((k, m) if turned[0] else (m, k)).astype(np.float64)
+        b = rounded(case.b, precision).reshape((n, k) if turned[1] else (k, n)).astype(np.float64)
+        case.expected = ((a.T if turned[0] else a) @ (b.T if turned[1] else b))[None]
+        case.check(Generated(MatrixProducts(device).means, case.product, precision, Choice(tile, 1, 0.0, 0)))
+
+
 # cuBLAS ---------------------------------------------------------------------------------------------------------------
 
 

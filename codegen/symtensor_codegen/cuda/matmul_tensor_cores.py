@@ -57,12 +57,14 @@ class Compute:
 """
         shape = f"m16n8k{self.terms}"
         return f"""\
+#ifndef ST_HOST
 {convert}{inline} void st_mma(f32 (&d)[4], const u32 (&a)[4], const u32 (&b)[2]) {{
     asm("mma.sync.aligned.{shape}.row.col.f32.{name}.{name}.f32 {{%0, %1, %2, %3}}, {{%4, %5, %6, %7}}, {{%8, %9}}, "
         "{{%0, %1, %2, %3}};"
         : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }}
+#endif
 """
 
     @property
