@@ -87,7 +87,7 @@ def chosen(device: Any, variables: Iterable["SharedVariable"], what: str) -> str
         if variable.cell.remote is not None:
             found.setdefault(place_of(variable), variable)
     if len(found) > 1:
-        places = ", ".join(f"{_called(variable)} on {place}" for place, variable in found.items())
+        places = ", ".join(f"{_called(variable)} on {place}" for place, variable in sorted(found.items()))
         raise MixedDevicesError(
             f"{what}: shared variables are on several devices: {places}; move them to one: variable.to('cuda')"
         )

@@ -21,6 +21,14 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[OWN_CACHE] = os.environ[CACHE_VARIABLE] = tempfile.mkdtemp(prefix="symtensor-tests-")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests that run on every device leave out what is about the CPU alone."""
+    if any(item.get_closest_marker("cpu_only") is not None for item in items):
+        from tests.cuda.devices import deselect_cpu_only
+
+        deselect_cpu_only(config, items)
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Remove the run's cache. Workers of a distributed run inherit the variable and own nothing."""
     if folder := config.stash.get(OWN_CACHE, None):

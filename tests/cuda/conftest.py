@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.cuda.devices import two_devices as two_devices
 from tests.cuda.host import HostDevice, host_device
 
 

@@ -1,4 +1,4 @@
-"""What tests of functions (rather than of op records) share."""
+"""What tests of functions (rather than of op records) share; they run on every device."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,6 +10,7 @@ from symtensor import function
 from symtensor.graph import Tensor, variable
 from symtensor.reference import evaluate
 from symtensor.types import TensorType
+from tests.cuda.devices import device as device
 
 Agree = Callable[..., None]
 
