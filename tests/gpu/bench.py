@@ -197,11 +197,12 @@ class Bench:
     def measured(self, row: Row) -> dict[str, Any]:
         """All figures of a row: a dict for each variant of each peer."""
         options = self.options
-        description = json.dumps(self.files.prepare(row))
+        files = self.files.prepare(row)
         record = self.about(row)
         results: dict[str, Any] = record["results"]
         peers = self.running()
         limit = min(options.row_seconds, self.left() - options.row_reserve / 2)
+        description = json.dumps(files | {"seconds": limit})
         end = time.monotonic() + limit
         for peer in peers:
             peer.send(f"prepare {description}")

@@ -16,12 +16,12 @@ def setup(config: dict[str, Any]) -> dict[str, str]:
     if config["device"] != "cuda":
         from scipy.special import erf
 
-        cp, fuse = np, lambda: lambda f: f
+        cp, fuse = np, lambda name: lambda f: f
         return {"numpy, for CuPy": np.__version__}
     import cupy as cp
     from cupyx.scipy.special import erf
 
-    fuse = cp.fuse
+    fuse = lambda name: cp.fuse(kernel_name=name)  # noqa: E731
     cp.zeros(1)
     return {"cupy": cp.__version__}
 
@@ -58,7 +58,7 @@ def program(names: str, d: Inputs, f: Any) -> Builders:
 
 
 def formula() -> Any:
-    @fuse()
+    @fuse("formula")
     def fused_formula(x: Any, y: Any) -> Any:
         return cp.sqrt(cp.exp(-(x * x)) + cp.tanh(y) * x + 2)
 
@@ -71,7 +71,7 @@ def fused(d: Inputs) -> Builders:
 
 
 def fused_sum(d: Inputs) -> Builders:
-    @fuse()
+    @fuse("formula_sum")
     def run(x: Any, y: Any) -> Any:
         return cp.sum(cp.sqrt(cp.exp(-(x * x)) + cp.tanh(y) * x + 2))
 
@@ -82,7 +82,7 @@ def prices(d: Inputs) -> Builders:
     rate, sigma, scale = d.parameters["r"], d.parameters["sigma"], float(1 / np.sqrt(2))
     drift = rate + 0.5 * sigma * sigma
 
-    @fuse()
+    @fuse("prices")
     def run(spot: Any, strike: Any, time: Any) -> Any:
         spread = sigma * cp.sqrt(time)
         d1 = (cp.log(spot / strike) + drift * time) / spread
@@ -102,8 +102,8 @@ class CrossEntropy:
     """The mean loss and its gradient: three passes, the exponentials kept in between."""
 
     def __init__(self) -> None:
-        self.exponential = fuse()(lambda z, top: cp.exp(z - top))
-        self.share = fuse()(lambda e, total, rows: e / (total * rows))
+        self.exponential = fuse("exponential")(lambda z, top: cp.exp(z - top))
+        self.share = fuse("share")(lambda e, total, rows: e / (total * rows))
 
     def __call__(self, z: Any, labels: Any) -> tuple[Any, Any]:
         rows = cp.arange(len(z))
@@ -127,9 +127,9 @@ def perceptron(d: Inputs) -> Builders:
         speeds = [cp.zeros_like(w) for w in weights]
         rate, momentum = (np.float32(d.parameters[k]) for k in ("lr", "mom"))
         loss_and_slope = CrossEntropy()
-        relu = fuse()(lambda z, b: cp.maximum(z + b, 0))
-        masked = fuse()(lambda g, h: cp.where(h > 0, g, 0))
-        faster = fuse()(lambda v, g, momentum, rate: momentum * v - rate * g)
+        relu = fuse("relu")(lambda z, b: cp.maximum(z + b, 0))
+        masked = fuse("masked")(lambda g, h: cp.where(h > 0, g, 0))
+        faster = fuse("faster")(lambda v, g, momentum, rate: momentum * v - rate * g)
 
         def call(k: int) -> tuple[Any, ...]:
             x, labels = d.device[k]["x"], d.device[k]["lab"]
@@ -153,7 +153,7 @@ def perceptron(d: Inputs) -> Builders:
 def overhead(d: Inputs) -> Builders:
     def build() -> Program:
         state = cp.array(d.shared["s"])
-        step = fuse()(lambda s: s * 0.5 + 1)
+        step = fuse("step")(lambda s: s * 0.5 + 1)
 
         def call(_: int) -> tuple[Any, ...]:
             nonlocal state
@@ -167,7 +167,7 @@ def overhead(d: Inputs) -> Builders:
 
 def host_small(d: Inputs) -> Builders:
     def build() -> Program:
-        run = fuse()(lambda x, y: x * y + x)
+        run = fuse("run")(lambda x, y: x * y + x)
         a, b = d.host[0]["x"], d.host[0]["y"]
         return Program(lambda _: (take(run(cp.asarray(a), cp.asarray(b))),))
 
@@ -177,8 +177,8 @@ def host_small(d: Inputs) -> Builders:
 def host_logistic(d: Inputs) -> Builders:
     def build() -> Program:
         w, b = cp.array(d.shared["w"]), cp.array(d.shared["b"])
-        probability = fuse()(lambda z, b: 1 / (1 + cp.exp(-z - b)))
-        entropy = fuse()(lambda p, y: -y * cp.log(p) - (1 - y) * cp.log(1 - p))
+        probability = fuse("probability")(lambda z, b: 1 / (1 + cp.exp(-z - b)))
+        entropy = fuse("entropy")(lambda p, y: -y * cp.log(p) - (1 - y) * cp.log(1 - p))
 
         def call(_: int) -> tuple[Any, ...]:
             nonlocal w, b

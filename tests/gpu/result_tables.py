@@ -46,12 +46,12 @@ def only_dry(cells: list[str]) -> list[str]:
     return [*cells[:-1], "dry run"]
 
 
-def judged(row: Row, target: Target, record: dict[str, Any], copy: float | None) -> list[str] | None:
+def judged(row: Row, target: Target, record: dict[str, Any], copy: float | None) -> list[str]:
     """The cells of a target: what is asked, symtensor, against what, the figure, the bound, whether it is reached."""
     results = record["results"]
     mine = results.get("symtensor")
     if mine is None:
-        return None
+        return ["not measured", "", "", "", "?"]
     if not usable(mine):
         return [cell(mine), "", "", "", verdict(False)]
     seconds = mine["seconds"]
@@ -82,8 +82,7 @@ def targets(run: dict[str, Any]) -> str:
     for name, record in run.get("bench", {}).get("rows", {}).items():
         row = BY_NAME[name]
         for target in row.targets:
-            if cells := judged(row, target, record, copy):
-                rows.append([name, row.title, *cells])
+            rows.append([name, row.title, *judged(row, target, record, copy)])
     for name, one in run.get("compile", {}).get("summary", {}).items():
         if isinstance(one, dict):
             text = f"{duration(one['worst'])} (median {duration(one['median'])})"

@@ -11,6 +11,7 @@ Each part is a process with a time limit. The results so far are in ``results.js
 """
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import os
@@ -237,7 +238,8 @@ class Run:
     def say(self, text: str, end: str = "\n") -> None:
         self.log.write(text + end)
         self.log.flush()
-        print(text, end=end, flush=True)
+        with contextlib.suppress(OSError):  # nobody may be listening any more
+            print(text, end=end, flush=True)
 
     def stop(self, child: "subprocess.Popen[bytes]") -> None:
         """End a part and all that it started."""

@@ -21,12 +21,11 @@ trap 'rm -rf "$site"' EXIT
 trap '[ -n "$child" ] && kill -TERM "$child" 2>/dev/null; wait; exit 143' TERM INT HUP
 
 if [ -n "$wheels" ]; then
-    for wheel in "$wheels"/*.whl; do
-        "$python" -m pip install --quiet --no-index --no-deps --no-compile --no-cache-dir --disable-pip-version-check \
-            --upgrade --target "$site" "$wheel" 2>"$site/pip.log" ||
-            "$python" -m zipfile -e "$wheel" "$site" ||
-            { echo "cannot be installed: $wheel"; cat "$site/pip.log"; }
-    done
+    "$python" -m pip install --quiet --no-index --no-deps --no-compile --no-cache-dir --disable-pip-version-check \
+        --upgrade --target "$site" "$wheels"/*.whl ||
+        for wheel in "$wheels"/*.whl; do
+            "$python" -m zipfile -e "$wheel" "$site" || echo "cannot be unpacked: $wheel"
+        done
 fi
 
 export PYTHONPATH="$root:$root/codegen:$site${PYTHONPATH:+:$PYTHONPATH}"
