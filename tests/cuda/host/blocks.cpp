@@ -175,7 +175,7 @@ bool refuse(const Kernel& kernel, const Index& grid, const Index& block, std::si
     std::snprintf(text, sizeof text, "a grid of (%u, %u, %u) blocks is too large", grid.x, grid.y, grid.z);
   else if (count > most)
     std::snprintf(text, sizeof text, "%zu threads in a block; at most %zu", count, most);
-  else if (size != arguments_size(kernel))
+  else if (size != arguments_size(kernel) || size > 4096)
     std::snprintf(text, sizeof text, "%zu bytes of arguments for parameters of %u", size, arguments_size(kernel));
   else if (static_cast<std::size_t>(grid.x) * grid.y * grid.z * count > 0xffffffffu)
     std::snprintf(text, sizeof text, "too many threads for the host");
@@ -317,7 +317,9 @@ const char* shim_launch(const Kernel* kernel, const Index* grid, const Index* bl
   random_state = (seed + 1) * 0x9E3779B97F4A7C15ull | 1;
   gridDim = *grid;
   blockDim = *block;
-  launch = {kernel, arguments, *grid, *block, block->x * block->y * block->z, 0, tracked != 0};
+  alignas(16) static char copied[4096];
+  std::memcpy(copied, arguments, size);
+  launch = {kernel, copied, *grid, *block, block->x * block->y * block->z, 0, tracked != 0};
   threads.assign(launch.threads, Thread{});
   for (unsigned k = 0; k < launch.threads; ++k) {
     threads[k].number = k;

@@ -189,7 +189,7 @@ static inline void st_store_pack(T* address, long long at, const P& pack) {
   *reinterpret_cast<P*>(address + at) = pack;
 }
 
-// ---- what the run time must know of a kernel: `SHIM_KERNEL(name, "parameters", restricted, threads)` ----
+// ---- what the run time must know of a kernel (text.py writes one of these after each) ----
 struct shim_parameter { int size, pointer, constant, element; };
 struct shim_kernel {
   const char* name;
@@ -200,39 +200,5 @@ struct shim_kernel {
   unsigned long long restricted;  // bit k: parameter k is a __restrict__ pointer
   void (*run)(const char* arguments);
 };
-
-template <class T> struct shim_kind { static constexpr shim_parameter value{sizeof(T), 0, 0, 0}; };
-template <class T> struct shim_kind<T*> { static constexpr shim_parameter value{8, 1, 0, sizeof(T)}; };
-template <class T> struct shim_kind<const T*> { static constexpr shim_parameter value{8, 1, 1, sizeof(T)}; };
-template <int... I> struct shim_places {};
-
-template <class... A>
-struct shim_arguments {
-  static constexpr shim_parameter kinds[] = {shim_kind<A>::value...};
-  static constexpr int place(int position) {  // each argument is aligned to its own size
-    int end = 0;
-    for (int k = 0;; ++k) {
-      end = (end + kinds[k].size - 1) / kinds[k].size * kinds[k].size;
-      if (k == position) return end;
-      end += kinds[k].size;
-    }
-  }
-  template <class T>
-  SHIM_UNTRACKED static T read(const char* from) {
-    T value;
-    __builtin_memcpy(&value, from, sizeof(T));
-    return value;
-  }
-  template <void (*kernel)(A...), int... I>
-  SHIM_UNTRACKED static void spread(const char* arguments, shim_places<I...>) { kernel(read<A>(arguments + place(I))...); }
-  template <void (*kernel)(A...)>
-  SHIM_UNTRACKED static void run(const char* arguments) { spread<kernel>(arguments, shim_places<__integer_pack(sizeof...(A))...>()); }
-};
-template <class... A> shim_arguments<A...> shim_arguments_of(void (*)(A...));
-
-#define SHIM_KERNEL(NAME, NAMES, RESTRICTED, THREADS) \
-  extern "C" const shim_kernel shim_kernel_##NAME; \
-  const shim_kernel shim_kernel_##NAME = { \
-      #NAME, NAMES, decltype(shim_arguments_of(NAME))::kinds, \
-      sizeof(decltype(shim_arguments_of(NAME))::kinds) / sizeof(shim_parameter), THREADS, RESTRICTED, \
-      decltype(shim_arguments_of(NAME))::template run<NAME>}
+// Where an argument of this type lies that follows one which ends there.
+#define SHIM_PLACE(END, ...) (((END) + sizeof(__VA_ARGS__) - 1) / sizeof(__VA_ARGS__) * sizeof(__VA_ARGS__))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
 __all__ = ["host_text", "kernel_names"]
 
@@ -41,9 +42,43 @@ def _shared_array(found: re.Match[str]) -> str:
 
 
 def _entry(found: re.Match[str]) -> str:
-    """What `shim_launch` must know of a kernel: its parameters' names and promises; their types g++ finds itself."""
-    parameters = [p.strip() for p in found["parameters"].split(",") if p.strip()]
-    names = [re.findall(r"\w+", p)[-1] for p in parameters]
-    restricted = sum(1 << k for k, p in enumerate(parameters) if "__restrict__" in p)
-    threads = found["threads"] or "0"
-    return f'SHIM_KERNEL({found["name"]}, "{",".join(names)}", {restricted:#x}ull, {threads});\n'
+    """What the run time must know of a kernel, and how to call it with arguments in a row."""
+    name = found["name"]
+    parameters = [_Parameter.of(p) for p in found["parameters"].split(",") if p.strip()]
+    places, end = [], "0"
+    for k, parameter in enumerate(parameters):
+        places.append(f"shim_{name}_at{k} = SHIM_PLACE({end}, {parameter.type})")
+        end = f"shim_{name}_at{k} + sizeof({parameter.type})"
+    kinds = ", ".join(p.kind for p in parameters)
+    names = ",".join(p.name for p in parameters)
+    arguments = ", ".join(f"*({p.type}*)(from + shim_{name}_at{k})" for k, p in enumerate(parameters))
+    restricted = sum(1 << k for k, p in enumerate(parameters) if p.restricted)
+    return (
+        f"enum {{ {', '.join(places)} }};\n"
+        f"static const shim_parameter shim_{name}_kinds[] = {{{kinds}}};\n"
+        f"SHIM_UNTRACKED static void shim_{name}_run(const char* from) {{ {name}({arguments}); }}\n"
+        f'extern "C" const shim_kernel shim_kernel_{name};\n'
+        f'const shim_kernel shim_kernel_{name} = {{"{name}", "{names}", shim_{name}_kinds, {len(parameters)}, '
+        f"{found['threads'] or 0}, {restricted:#x}ull, shim_{name}_run}};\n"
+    )
+
+
+class _Parameter(NamedTuple):
+    type: str
+    name: str
+    restricted: bool
+
+    @classmethod
+    def of(cls, text: str) -> _Parameter:
+        restricted = "__restrict__" in text
+        words = re.fullmatch(r"(.*?)(\w+)", text.replace("__restrict__", " ").strip(), re.DOTALL)
+        assert words is not None, text
+        return cls(" ".join(words[1].split()), words[2], restricted)
+
+    @property
+    def kind(self) -> str:
+        """Its `shim_parameter`."""
+        if not self.type.endswith("*"):
+            return f"{{sizeof({self.type}), 0, 0, 0}}"
+        pointee = self.type.removesuffix("*")
+        return f"{{8, 1, {int('const' in pointee.split())}, sizeof({pointee})}}"
