@@ -40,7 +40,8 @@ def form(stage: Stage) -> str:
     """How the iterations of a launch are spread over blocks and threads."""
     match stage.form:
         case "map":
-            return "map" if stage.width == 1 else f"map, {stage.width} elements a thread"
+            width = stage.width(stage.chain[0])
+            return "map" if width == 1 else f"map, {width} elements a thread"
         case "nest":
             return f"nest, grid of {len(stage.chain)} axes"
         case "team":

@@ -12,30 +12,41 @@ from contextlib import ExitStack, contextmanager
 
 from symtensor_codegen.cuda import prelude
 from symtensor_codegen.cuda.dependence import Scan, nodes_of, touched
+from symtensor_codegen.cuda.hoisting import MOST_HOISTED, invariants, reads_memory
 from symtensor_codegen.cuda.operations import MEMORY, REGISTER, literal
+from symtensor_codegen.cuda.packs import VECTOR_BYTES, Packs
 from symtensor_codegen.cuda.schedule import (
     LARGEST_TEAM,
     PARTS,
     SCRATCH,
-    VECTOR_BYTES,
     Schedule,
     Spread,
     Stage,
     as_bits,
-    packed,
     part_place,
 )
 from symtensor_codegen.cuda.values import Identifiers, Values, bare
 from symtensor_codegen.dtypes import float16, int64
 from symtensor_codegen.errors import InternalError
-from symtensor_codegen.loops import ArgUpdate, Assign, Check, Declare, For, Kernel, Leave, Statement, Store, Update
+from symtensor_codegen.loops import (
+    ArgUpdate,
+    Assign,
+    Check,
+    Declare,
+    For,
+    Kernel,
+    Leave,
+    Statement,
+    Store,
+    Update,
+    statements,
+)
 from symtensor_codegen.scalar import (
     COMBINES,
     Buffer,
     Register,
     Scalar,
     as_int,
-    load_op,
     read,
     symbol,
 )
@@ -75,8 +86,7 @@ class StageWriter(Values):
         names.give(SCRATCH, "scratch")
         self.written = {b for b in kernel.buffers if b in kernel.written}
         self.together = stage.form == "team"  # whether the threads of a team take the same steps here
-        self.lane: str | None = None
-        self.packs: dict[tuple[Buffer, bool], str] = {}
+        self.packs: dict[tuple[Buffer, Scalar], str] = {}  # the pack that holds element k of a place
         self.scratch: dict[tuple[str, str], str] = {}  # shared arrays by role and type
         self.dirty: set[object] = set()  # memory that threads of the team wrote since they last waited for each other
         self.touched: set[object] = set()  # memory that they read since then
@@ -114,71 +124,133 @@ class StageWriter(Values):
     # Forms ------------------------------------------------------------------------------------------------------
 
     def _map(self) -> None:
-        loop, width = self.stage.chain[0], self.stage.width
-        index, extent = self.names.of(loop.index, loop.index.param.name), self.held(as_int(loop.extent))
-        thread = "((i64)blockIdx.x * blockDim.x + threadIdx.x)"
-        step = "(i64)gridDim.x * blockDim.x"
-        if width == 1:
-            with self.block(f"for (i64 {index} = {thread}; {index} < {extent}; {index} += {step})"):
-                self.statements(self.stage.body)
+        loop = self.stage.chain[0]
+        thread, threads = "((i64)blockIdx.x * blockDim.x + threadIdx.x)", "(i64)gridDim.x * blockDim.x"
+        self._hoist(loop, self.stage.body, None)
+        self._strided(loop, self.stage.body, "0", self.held(as_int(loop.extent)), thread, threads)
+
+    def _strided(self, loop: For, body: Sequence[Statement], begin: str, end: str, rank: str, team: str) -> None:
+        """A loop from ``begin`` to ``end`` of which thread ``rank`` of ``team`` takes its share."""
+        packs = self.stage.packs.get(loop)
+        index = self.names.of(loop.index, loop.index.param.name)
+        if packs is not None:
+            self._packed(packs, loop, body, begin, end, rank, team)
             return
-        base, aligned = self.names.fresh("base"), self.names.fresh("aligned")
-        self.line(f"const bool {aligned} = {self._aligned(width)};")
-        with self.block(f"for (i64 {base} = {width} * {thread}; {base} < {extent}; {base} += {width} * {step})"):
-            self._packed_body(loop, index, base, extent, width, aligned)
+        start = rank if begin == "0" else f"{begin} + {rank}"
+        with self.block(f"for (i64 {index} = {start}; {index} < {end}; {index} += {team})"):
+            self.statements(body)
 
-    def _aligned(self, width: int) -> str:
-        """Whether buffers begin where packs may: rows of arrays, and arrays of others, need not."""
-        buffers = [n.param for n in nodes_of(self.stage.body) if n.op is load_op and packed(self.stage, n.args[0])]
-        buffers += [s.buffer for s in self.stage.body if isinstance(s, Store)]
-        tests = [
-            f"(u64){self.names.of(buffer, buffer.name)} % {min(width * buffer.dtype.itemsize, VECTOR_BYTES)} == 0"
-            for buffer in dict.fromkeys(buffers)
-        ]
-        return " && ".join(tests) or "true"
+    def _packed(
+        self, packs: Packs, loop: For, body: Sequence[Statement], begin: str, end: str, rank: str, team: str
+    ) -> None:
+        """The same in packs: they are loaded, then each of their elements is computed, then packs are stored.
 
-    def _packed_body(self, loop: For, index: str, base: str, extent: str, width: int, aligned: str) -> None:
-        """``width`` neighbouring items: packs are loaded, then each item is computed, then packs are stored."""
-        loads = [n for n in nodes_of(self.stage.body) if n.op is load_op and packed(self.stage, n.args[0])]
-        stores = [s for s in self.stage.body if isinstance(s, Store)]
-        whole = self.names.fresh("whole")
-        self.line(f"const bool {whole} = {aligned} && {base} + {width} <= {extent};")
-        for buffer in dict.fromkeys(n.param for n in loads):
-            name, pack = self.names.fresh(f"{buffer.name}_pack"), f"st_pack<{MEMORY[buffer.dtype]}, {width}>"
-            pointer = self.names.of(buffer, buffer.name)
-            self.packs[buffer, False] = name
-            self.line(f"{pack} {name} = {{}};")
-            self.line(f"if ({whole}) {name} = st_load_pack<{pack}>({pointer}, {base});")
-            self._one_by_one(width, f"if ({base} + k < {extent}) {name}.v[k] = {pointer}[{base} + k];")
-        for buffer in dict.fromkeys(s.buffer for s in stores):
-            name = self.packs[buffer, True] = self.names.fresh(f"{buffer.name}_out")
-            self.line(f"st_pack<{MEMORY[buffer.dtype]}, {width}> {name};")
-        self.line("#pragma unroll")
-        self.lane = self.names.fresh("lane")
-        with self.block(f"for (int {self.lane} = 0; {self.lane} < {width}; ++{self.lane})"):
-            if any(loop.index in n.args for n in nodes_of(self.stage.body) if n.op is not load_op) or any(
-                s.value is loop.index for s in stores
-            ):
-                self.line(f"const i64 {index} = {base} + {self.lane};")
-            self.statements(self.stage.body)
-        for buffer in dict.fromkeys(s.buffer for s in stores):
-            name, pointer = self.packs[buffer, True], self.names.of(buffer, buffer.name)
-            self.line(f"if ({whole}) st_store_pack({pointer}, {base}, {name});")
-            self._one_by_one(width, f"if ({base} + k < {extent}) {pointer}[{base} + k] = {name}.v[k];")
+        Where rows of arrays do not begin at multiples of packs, a thread takes elements a team apart instead.
+        """
+        width, index = packs.width, self.names.of(loop.index, loop.index.param.name)
+        aligned, near, gap, tile, whole = map(self.names.fresh, ("aligned", "near", "gap", "tile", "whole"))
+        self.line(f"const bool {aligned} = {self._aligned(packs, loop, begin)};")
+        self.line(f"const i64 {gap} = {aligned} ? 1 : {team};")
+        with self.block(f"for (i64 {tile} = {begin}; {tile} < {end}; {tile} += {width} * {team})"):
+            self.line(f"const i64 {near} = {tile} + ({aligned} ? {width} * {rank} : {rank});")
+            self.line(f"const bool {whole} = {aligned} && {near} + {width} <= {end};")
+            loaded = {load: self.names.fresh(f"{load[0].name}_pack") for load in packs.loads}
+            stored = {store: self.names.fresh(f"{store[0].name}_out") for store in packs.stores}
+            for (buffer, _), name in (*loaded.items(), *stored.items()):
+                self.line(f"st_pack<{MEMORY[buffer.dtype]}, {width}> {name} = {{}};")
+            each = f"for (int k = 0; k < {width}; ++k)"
+            if loaded:
+                with self.block(f"if ({whole})"):
+                    self.line(f"const i64 {index} = {near};")
+                    for (buffer, place), name in loaded.items():
+                        pack = f"st_pack<{MEMORY[buffer.dtype]}, {width}>"
+                        self.line(f"{name} = st_load_pack<{pack}>({self._element(buffer, place, ', ')});")
+                with self._otherwise(each, index, near, gap, end):
+                    for (buffer, place), name in loaded.items():
+                        self.line(f"{name}.v[k] = {self._element(buffer, place)};")
+            self.line("#pragma unroll")
+            with self.block(each):
+                self.line(f"const i64 {index} = {near} + k * {gap};")
+                self.packs = {**loaded, **stored}
+                if packs.combines:
+                    with self.block(f"if ({whole} || {index} < {end})"):
+                        self.statements(body)
+                else:
+                    self.statements(body)
+                self.packs = {}
+            if stored:
+                with self.block(f"if ({whole})"):
+                    self.line(f"const i64 {index} = {near};")
+                    for (buffer, place), name in stored.items():
+                        self.line(f"st_store_pack({self._element(buffer, place, ', ')}, {name});")
+                with self._otherwise(each, index, near, gap, end):
+                    for (buffer, place), name in stored.items():
+                        self.line(f"{self._element(buffer, place)} = {name}.v[k];")
 
-    def _one_by_one(self, width: int, what: str) -> None:
-        """Where a pack cannot be used; unrolled, so that what it has stays in registers."""
+    @contextmanager
+    def _otherwise(self, each: str, index: str, near: str, gap: str, end: str) -> Iterator[None]:
+        """One element after the other; unrolled, so that packs stay in registers."""
         with self.block("else"):
             self.line("#pragma unroll")
-            self.line(f"for (int k = 0; k < {width}; ++k) {what}")
+            with self.block(each):
+                self.line(f"const i64 {index} = {near} + k * {gap};")
+                with self.block(f"if ({index} < {end})"):
+                    yield
+
+    def _element(self, buffer: Buffer, place: Scalar, between: str = "") -> str:
+        """An element in memory, or the two arguments that name it."""
+        pointer, at = self.names.of(buffer, buffer.name), bare(self.value(place))
+        return f"{pointer}{between}{at}" if between else f"{pointer}[{at}]"
+
+    def _aligned(self, packs: Packs, loop: For, begin: str) -> str:
+        """Whether packs begin where they may: rows of arrays, and arrays of others, need not."""
+        tests: dict[str, None] = {}
+        for buffer, base in packs.bases(loop.index):
+            size = min(packs.width * buffer.dtype.itemsize, VECTOR_BYTES)
+            tests[f"(u64){self.names.of(buffer, buffer.name)} % {size} == 0"] = None
+            first = bare(self.value(base))
+            if first != "0LL" or begin != "0":
+                tests[f"({first if begin == '0' else f'{first} + {begin}'}) % {packs.width} == 0"] = None
+        return " && ".join(tests)
+
+    def _hoist(self, loop: For, body: Sequence[Statement], filled: str | None) -> None:
+        """Compute before a loop what is the same in all of its iterations.
+
+        ``filled`` tells whether there are any: what reads memory, or fails, is left out where there are none.
+        """
+        facts = touched(body)
+        own = {s.register for s in statements(tuple(body)) if isinstance(s, Declare)}
+        varying = self._bits_of([*facts.registers, *own, *facts.writes])
+        inside = {s.index for s in statements(tuple(body)) if isinstance(s, For)} | {loop.index}
+
+        def varies(node: Scalar) -> bool:
+            return bool(self._depends(node) & varying) or not inside.isdisjoint(node.free)
+
+        found = [node for node in invariants(body, varies) if self.lookup(node) is None][:MOST_HOISTED]
+        plain = [n for n in found if not reads_memory(n)]
+        for node in plain:
+            self.held(node)
+        reading = [n for n in found if n not in plain]
+        if reading and filled is None:
+            for node in reading:
+                self.held(node)
+        elif reading:
+            names = [self.declared(node.dtype) for node in reading]
+            with self.block(f"if ({filled})"):
+                for node, name in zip(reading, names, strict=True):
+                    self.line(f"{name} = {bare(self.value(node))};")
+            self.known[-1].update(zip(reading, names, strict=True))
 
     def _nest(self) -> None:
         chain = self.stage.chain
-        axes = ((chain[:-3], None), (chain[-3:-2], "z"), (chain[-2:-1], "y"), (chain[-1:], "x"))
+        axes = ((chain[:-3], None), (chain[-3:-2], "z"), (chain[-2:-1], "y"))
         with ExitStack() as open_loops:
             for loops, axis in axes:
                 open_loops.enter_context(self._nested(loops, axis))
-            self.statements(self.stage.body)
+            self._hoist(chain[-1], self.stage.body, None)
+            thread, threads = "((i64)blockIdx.x * blockDim.x + threadIdx.x)", "(i64)gridDim.x * blockDim.x"
+            end = self.held(as_int(chain[-1].extent))
+            self._strided(chain[-1], self.stage.body, "0", end, thread, threads)
 
     @contextmanager
     def _nested(self, loops: Sequence[For], axis: str | None) -> Iterator[None]:
@@ -236,10 +308,10 @@ class StageWriter(Values):
         self.forget([register for register, _ in spread.combined])
         total, share = self.held(as_int(spread.loop.extent)), self.names.fresh("share")
         begin, end = self.names.fresh("begin"), self.names.fresh("end")
-        self.line(f"const i64 {share} = ({total} + gridDim.y - 1) / gridDim.y;")
+        self.line(f"const i64 {share} = (({total} + gridDim.y - 1) / gridDim.y + 7) / 8 * 8;")
         self.line(f"const i64 {begin} = {share} * blockIdx.y;")
         self.line(f"const i64 {end} = {total} - {begin} < {share} ? {total} : {begin} + {share};")
-        results = self._shared_loop(spread.loop, f"{begin} + rank", end)
+        results = self._shared_loop(spread.loop, begin, end)
         with self.block("if (gridDim.y > 1)"):
             for position, (register, _) in enumerate(spread.combined):
                 place = part_place(self.stage.chain, position, BLOCK)
@@ -324,8 +396,9 @@ class StageWriter(Values):
     def load(self, buffer: Buffer, place: Scalar, at: str) -> str:
         """An element of a buffer."""
         pointer = self.names.of(buffer, buffer.name)
-        if self.lane is not None and packed(self.stage, place):
-            text = f"{self.packs[buffer, False]}.v[{self.lane}]"
+        pack = self.packs.get((buffer, place))
+        if pack is not None:
+            text = f"{pack}.v[k]"
         else:
             text = f"{pointer}[{bare(at)}]"
         return _from_memory(buffer, text)
@@ -342,9 +415,9 @@ class StageWriter(Values):
 
     def _store(self, store: Store) -> None:
         buffer = store.buffer
-        if self.lane is not None:
-            target = f"{self.packs[buffer, True]}.v[{self.lane}]"
-            self.line(f"{target} = {_to_memory(buffer, bare(self.value(store.value)))};")
+        pack = self.packs.get((buffer, store.index[0]))
+        if pack is not None:
+            self.line(f"{pack}.v[k] = {_to_memory(buffer, bare(self.value(store.value)))};")
             return
         pointer = self.names.of(buffer, buffer.name)
         conditions = []
@@ -390,6 +463,7 @@ class StageWriter(Values):
         else:
             index = self.names.of(loop.index, loop.index.param.name)
             extent = self.held(as_int(loop.extent))
+            self._hoist(loop, loop.body, f"0 < {extent}")
             with self.block(f"for (i64 {index} = 0; {index} < {extent}; ++{index})"):
                 self.statements(loop.body)
                 if self.together and facts.writes:
@@ -398,13 +472,12 @@ class StageWriter(Values):
 
     def _split(self, loop: For) -> None:
         """A loop whose iterations the threads of a team share; what it combines is put together after it."""
-        results = self._shared_loop(loop, "rank", self.held(as_int(loop.extent)))
+        results = self._shared_loop(loop, "0", self.held(as_int(loop.extent)))
         for register, (result, combine) in results.items():
             self._update(register, combine, read(result))
 
     def _shared_loop(self, loop: For, begin: str, end: str) -> dict[Register, tuple[Register, str]]:
-        """Write a loop over every ``team``-th iteration; what the team combined, by register, is for the caller to add.
-        """
+        """Write a loop over every ``team``-th iteration; what the team combined is for the caller to add."""
         private: dict[Register, tuple[Register, str]] = {}
         places: dict[Register, tuple[Register, Register]] = {}
         body = loop.body
@@ -425,12 +498,12 @@ class StageWriter(Values):
                 self.line(f"i64 {self.register(here)} = 9223372036854775807LL;")
                 private[best], private[place] = (own, statement.combine), (here, "")
                 places[best] = place, here
-        index = self.names.of(loop.index, loop.index.param.name)
-        if not any(isinstance(s, For) for s in body):
-            self.line("#pragma unroll 4")
+        self._hoist(loop, body, f"{begin} < {end}")
+        if loop not in self.stage.packs and not any(isinstance(s, For) for s in body):
+            self.line(f"#pragma unroll {8 if self.stage.column else 4}")
         self.together = False
-        with self.block(f"for (i64 {index} = {begin}; {index} < {end}; {index} += team)"):
-            self.statements(tuple(_renamed(s, {r: own for r, (own, _) in private.items()}) for s in body))
+        renamed = tuple(_renamed(s, {r: own for r, (own, _) in private.items()}) for s in body)
+        self._strided(loop, renamed, begin, end, "rank", "team")
         self.together = True
         results: dict[Register, tuple[Register, str]] = {}
         for register, (own, combine) in private.items():
@@ -445,10 +518,8 @@ class StageWriter(Values):
         shape = "column" if self.stage.column else "row"
         result = Register(f"{register.name}_all", register.dtype)
         kind = REGISTER[register.dtype]
-        self.line(
-            f"const {kind} {self.register(result)} = st_reduce_{shape}({self.register(own)}, {self._scratch(register)}, "
-            f"{self._lambda(register, combine)});"
-        )
+        operands = f"{self.register(own)}, {self._scratch(register)}, {self._lambda(register, combine)}"
+        self.line(f"const {kind} {self.register(result)} = st_reduce_{shape}({operands});")
         return result
 
     def _lambda(self, register: Register, combine: str) -> str:
@@ -604,7 +675,8 @@ def _told(stage: Stage) -> str:
     """A stage in words."""
     match stage.form:
         case "map":
-            return "a thread an element" if stage.width == 1 else f"{stage.width} elements a thread"
+            width = stage.width(stage.chain[0])
+            return "a thread an element" if width == 1 else f"{width} elements a thread"
         case "nest":
             return f"{len(stage.chain)} loops on the grid"
         case "team":

@@ -14,7 +14,19 @@ import numpy as np
 from symtensor_codegen import dtypes
 from symtensor_codegen.dtypes import DType
 from symtensor_codegen.errors import BackendError
-from symtensor_codegen.scalar import Number, Scalar, add, const_op, floordiv, index_op, mod, mul, sub, symbol_op
+from symtensor_codegen.scalar import (
+    Number,
+    Scalar,
+    add,
+    checked_op,
+    const_op,
+    floordiv,
+    index_op,
+    mod,
+    mul,
+    sub,
+    symbol_op,
+)
 
 Speller = Callable[..., str]  # (node, *operands) -> text
 
@@ -63,7 +75,7 @@ def is_position(node: Scalar) -> bool:
         node = pending.pop()
         if node.dtype is not dtypes.int64:
             return False
-        if node.op in (index_op, symbol_op, const_op):
+        if node.op in (index_op, symbol_op, const_op, checked_op):
             continue
         if node.op not in (add, sub, mul, floordiv, mod):
             return False

@@ -14,8 +14,8 @@ Nothing here depends on sizes: grids and teams are chosen for each launch, from 
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
@@ -23,6 +23,7 @@ import numpy as np
 
 from symtensor_codegen import dtypes, scalar
 from symtensor_codegen.cuda.dependence import Scan, independent, nodes_of, scan_of, stores_of, touched
+from symtensor_codegen.cuda.packs import Packs, packs_of
 from symtensor_codegen.dtypes import DType
 from symtensor_codegen.expr import topological
 from symtensor_codegen.loops import ArgUpdate, Check, Declare, For, Kernel, Leave, Statement, Store, Update, statements
@@ -34,7 +35,6 @@ from symtensor_codegen.scalar import (
     as_int,
     checked_op,
     const_op,
-    guarded_op,
     load_op,
     register_op,
     symbol_op,
@@ -50,8 +50,8 @@ RESIDENT = 2048  # threads that a multiprocessor holds
 UNKNOWN = 1 << 14  # iterations of a loop whose extent is not known at launch
 MOST_OWNERS = 1 << 13
 MOST_PARTS = 512  # blocks that share the loop of an item
+A_THREADS_WORK = 16  # iterations of a thread where there are threads enough
 LEAST_PART = 8  # iterations of a thread for which a block of its own is worth it
-VECTOR_BYTES = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,10 +67,10 @@ class Stage:
     """One launch: independent loops (``chain``, outermost first) around a body.
 
     ``split`` are the loops in the body whose iterations the threads of a team share; ``scans`` those that they share
-    as a running combination. ``width``: neighbouring items that a thread of a map computes. ``column``: a team is a
-    column. ``owners``: stores are shared out among threads that all do the same. ``spread``: several blocks may share
-    the loop of an item; each leaves what it combined in scratch memory, and the next stage, whose ``source`` this one
-    is, goes on from there.
+    as a running combination. ``packs`` says of which loops a thread takes several iterations at once. ``column``: a
+    team is a column. ``owners``: stores are shared out among threads that all do the same. ``spread``: several blocks
+    may share the loop of an item; each leaves what it combined in scratch memory, and the next stage, whose ``source``
+    this one is, goes on from there.
     """
 
     form: Form
@@ -78,7 +78,7 @@ class Stage:
     body: tuple[Statement, ...]
     split: frozenset[For] = frozenset()
     scans: tuple[tuple[For, Scan], ...] = ()
-    width: int = 1
+    packs: Mapping[For, Packs] = field(default_factory=dict)
     column: bool = False
     owners: bool = False
     spread: Spread | None = None
@@ -103,13 +103,18 @@ class Stage:
         resident = multiprocessors * RESIDENT
         match self.form:
             case "map":
-                return _map_shape(-(-sizes[0] // self.width), resident)
+                return _map_shape(-(-sizes[0] // self.width(self.chain[0])), resident)
             case "nest":
-                return _nest_shape(sizes, resident)
+                return _nest_shape([*sizes[:-1], -(-sizes[-1] // self.width(self.chain[-1]))], resident)
             case "team":
                 return self._team(sizes, parameters, multiprocessors)
             case "owned":
                 return self._owned_shape(parameters)
+
+    def width(self, loop: For) -> int:
+        """How many iterations of a loop a thread takes at once."""
+        packs = self.packs.get(loop)
+        return 1 if packs is None else packs.width
 
     def parts(self, parameters: Sequence[int], multiprocessors: int) -> int:
         """How many blocks share the loop of an item."""
@@ -121,7 +126,7 @@ class Stage:
         work = _size(self.spread.loop.extent, parameters)
         (tiles, _, _), (across, down, _) = self._team_shape(items, work, multiprocessors)
         threads = tiles * across * down
-        team = down if self.column else across
+        team = down if self.column else across * self.width(self.spread.loop)
         free = multiprocessors * RESIDENT // max(threads, 1)
         return max(min(free, work // (team * LEAST_PART), MOST_PARTS), 1) if free > 1 else 1
 
@@ -154,8 +159,10 @@ class Stage:
             wanted = _power(max(resident // 2 // max(items, 1), 1))
             rows = min(_power(max(work // 4, 1)), LARGEST_TEAM // across, wanted)
             return ((min(-(-items // across), 1 << 20), 1, 1), (across, rows, 1))
-        team = max(min(_power(max(resident // max(items, 1), 1)), LARGEST_TEAM), 32)
-        team = min(team, _power(max(-(-work // 2), 1)))
+        most = min(_power(-(-work // 2)), LARGEST_TEAM)
+        team = min(_power(work // A_THREADS_WORK + 1) // 2, most) or 1  # then a thread has enough to do
+        while team < most and items * team < resident // 2:
+            team *= 2
         together = max(MAP_THREADS // team, 1) if team <= 32 else 1
         while together > 1 and -(-items // together) < multiprocessors:
             together //= 2
@@ -226,11 +233,12 @@ def _stage(part: tuple[Statement, ...]) -> Stage:
     if (split or scans) and not (chain and heavy):
         column = _is_column(chain, split, body) and not scans
         spread = _spread(chain, body, split) if not scans else None
-        return Stage("team", chain, body, frozenset(split), tuple(scans), column=column, spread=spread)
-    if len(chain) > 1:
-        return Stage("nest", chain, body)
+        packs = {} if column else _packs(split)
+        return Stage("team", chain, body, frozenset(split), tuple(scans), packs, column=column, spread=spread)
     if chain:
-        return Stage("map", chain, body, width=_width(chain[0], body))
+        inner = replace(chain[-1], body=body)
+        packs = {chain[-1]: found} if (found := packs_of(inner, body)) is not None else {}
+        return Stage("nest" if len(chain) > 1 else "map", chain, body, packs=packs)
     facts = touched(body)
     own = not any(n.op is load_op and n.param in facts.writes for n in nodes_of(body))
     return Stage("owned", (), body, owners=own and any(isinstance(s, For) for s in body))
@@ -275,6 +283,11 @@ def _interchanged(part: tuple[Statement, ...]) -> tuple[tuple[For, ...], tuple[S
 def _reads_its_stores(body: tuple[Statement, ...]) -> bool:
     written = {s.buffer for s in stores_of(body)}
     return any(n.op is load_op and n.param in written for n in nodes_of(body))
+
+
+def _packs(loops: Iterable[For]) -> dict[For, Packs]:
+    """Those of the loops that use packs."""
+    return {loop: found for loop in loops if (found := packs_of(loop, loop.body)) is not None}
 
 
 # Teams ------------------------------------------------------------------------------------------------------------
@@ -389,7 +402,7 @@ def _gathering(stage: Stage) -> Stage:
     )
     gather = For(part, PARTS, updates)
     body = tuple(gather if statement is stage.spread.loop else statement for statement in stage.body)
-    return replace(stage, body=body, split=frozenset((gather,)), column=True, spread=None, source=stage)
+    return replace(stage, body=body, split=frozenset((gather,)), packs={}, column=True, spread=None, source=stage)
 
 
 def as_bits(value: Scalar) -> Scalar:
@@ -409,34 +422,6 @@ def from_bits(word: Scalar, dtype: DType) -> Scalar:
 
 def _nodes(value: Scalar) -> list[Scalar]:
     return topological([value], lambda n: n.args)
-
-
-# Vector accesses --------------------------------------------------------------------------------------------------
-
-
-def packed(stage: Stage, place: Scalar) -> bool:
-    """Whether the elements at a place are neighbours for neighbouring items, and the first is aligned."""
-    return stage.width > 1 and place is stage.chain[0].index
-
-
-def _width(loop: For, body: tuple[Statement, ...]) -> int:
-    """How many neighbouring items a thread takes, for accesses of 16 bytes; 1 where memory is not read in order."""
-    if any(isinstance(s, (For, Check)) or (isinstance(s, Store) and (s.where is not None or s.combine)) for s in body):
-        return 1
-    sizes = []
-    for statement in body:
-        if isinstance(statement, Store):
-            if statement.index[0] is not loop.index:
-                return 1
-            sizes.append(statement.buffer.dtype.itemsize)
-    for node in nodes_of(body):
-        if node.op is checked_op or node.op is guarded_op:
-            return 1
-        if node.op is load_op and node.args[0] is loop.index:
-            sizes.append(node.dtype.itemsize)
-        elif node.op is load_op and loop.index in node.free:
-            return 1
-    return min(max(VECTOR_BYTES // min(sizes), 1), 4 if max(sizes) >= 4 else 8) if sizes else 1
 
 
 # Numbers at launch ------------------------------------------------------------------------------------------------
@@ -491,4 +476,4 @@ def _nest_shape(sizes: Sequence[int], resident: int) -> Shape:
     return ((grid[0], grid[1], grid[2]), (across, down, 1))
 
 
-__all__ = ["LARGEST_TEAM", "Schedule", "Stage", "packed", "schedule"]
+__all__ = ["LARGEST_TEAM", "Schedule", "Stage", "schedule"]

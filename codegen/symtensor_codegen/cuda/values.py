@@ -127,6 +127,20 @@ class Values:
                 for node in [n for n in table if self._depends(n) & bits]:
                     del table[node]
 
+    def _bits_of(self, things: Iterable[Register | Buffer]) -> int:
+        """Registers and buffers as bits."""
+        bits = 0
+        for thing in things:
+            bits |= self._bit(self.identity(thing))
+        return bits
+
+    def declared(self, dtype: DType) -> str:
+        """A new variable that gets its value later."""
+        name = f"v{self._numbers}"
+        self._numbers += 1
+        self.line(f"{REGISTER[dtype]} {name} = 0;")
+        return name
+
     def identity(self, thing: Register | Buffer) -> object:
         """What stands for a register or for the memory of a buffer."""
         return thing
@@ -179,6 +193,7 @@ class Values:
         text = self.value(root)
         if re.fullmatch(r"\w+", text):
             return text
+        self._depends(root)
         text = self.known[-1][root] = self.variable(text, root.dtype)
         return text
 

@@ -1,0 +1,58 @@
+"""Loops whose neighbouring iterations read and write neighbouring elements: a thread takes several at once.
+
+An access of 16 bytes costs about as much as one of 4. A loop can use such *packs* where every element it touches
+moves on by one from an iteration to the next, or stays.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from symtensor_codegen.cuda.dependence import nodes_of, touched
+from symtensor_codegen.loops import ArgUpdate, Check, For, Statement, Store, Update
+from symtensor_codegen.scalar import Buffer, Scalar, as_int, checked_op, guarded_op, load_op
+from symtensor_codegen.substitution import stride, substitute
+
+VECTOR_BYTES = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Packs:
+    """What a loop reads and writes in packs of ``width`` elements: buffers and places, which depend on its index."""
+
+    width: int
+    loads: tuple[tuple[Buffer, Scalar], ...]
+    stores: tuple[tuple[Buffer, Scalar], ...]
+    combines: bool  # whether iterations are combined in registers
+
+    def bases(self, index: Scalar) -> list[tuple[Buffer, Scalar]]:
+        """Where the elements of iteration 0 are."""
+        places = dict.fromkeys((*self.loads, *self.stores))
+        return list(dict.fromkeys((buffer, substitute(place, {index: as_int(0)})) for buffer, place in places))
+
+
+def packs_of(loop: For, body: Sequence[Statement]) -> Packs | None:
+    """How a loop uses packs; None where it cannot."""
+    if any(isinstance(s, (For, Check)) or (isinstance(s, Store) and (s.where is not None or s.combine)) for s in body):
+        return None
+    facts = touched(body)
+    stores = dict.fromkeys((s.buffer, s.index[0]) for s in body if isinstance(s, Store))
+    loads: dict[tuple[Buffer, Scalar], None] = {}
+    for node in nodes_of(body):
+        if loop.index not in node.free:
+            continue
+        if node.op is checked_op or node.op is guarded_op:
+            return None
+        if node.op is load_op:
+            loads[node.param, node.args[0]] = None
+    if facts.reads & facts.writes or len({buffer for buffer, _ in stores}) < len(stores):
+        return None
+    if any(stride(place, loop.index) != 1 for _, place in (*loads, *stores)):
+        return None
+    sizes = [buffer.dtype.itemsize for buffer, _ in (*loads, *stores)]
+    if not sizes:
+        return None
+    width = min(VECTOR_BYTES // min(sizes), 4 if max(sizes) >= 4 else 8)
+    if width < 2:
+        return None
+    combines = any(isinstance(s, (Update, ArgUpdate)) for s in body)
+    return Packs(width, tuple(loads), tuple(stores), combines)
