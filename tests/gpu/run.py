@@ -15,6 +15,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -128,6 +129,7 @@ class Run:
 
     def __init__(self, options: argparse.Namespace, folder: Path) -> None:
         self.options = options
+        self.folder = folder
         self.target = options.results
         self.target.mkdir(parents=True, exist_ok=True)
         self.log = (self.target / "log.txt").open("w")
@@ -264,6 +266,7 @@ class Run:
             if state["status"] in ("running", "waiting"):
                 state["status"] = "the run was ended"
         self.write(True)
+        shutil.rmtree(self.folder, ignore_errors=True)
         os._exit(128 + number)
 
 
