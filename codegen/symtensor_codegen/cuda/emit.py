@@ -126,8 +126,8 @@ class StageWriter(Values):
     def _map(self) -> None:
         loop = self.stage.chain[0]
         thread, threads = "((i64)blockIdx.x * blockDim.x + threadIdx.x)", "(i64)gridDim.x * blockDim.x"
-        self._hoist(loop, self.stage.body, None)
-        self._strided(loop, self.stage.body, "0", self.held(as_int(loop.extent)), thread, threads)
+        with self._hoisted(loop, self.stage.body, None):
+            self._strided(loop, self.stage.body, "0", self.held(as_int(loop.extent)), thread, threads)
 
     def _strided(self, loop: For, body: Sequence[Statement], begin: str, end: str, rank: str, team: str) -> None:
         """A loop from ``begin`` to ``end`` of which thread ``rank`` of ``team`` takes its share."""
@@ -213,8 +213,9 @@ class StageWriter(Values):
                 tests[f"({first if begin == '0' else f'{first} + {begin}'}) % {packs.width} == 0"] = None
         return " && ".join(tests)
 
-    def _hoist(self, loop: For, body: Sequence[Statement], filled: str | None) -> None:
-        """Compute before a loop what is the same in all of its iterations.
+    @contextmanager
+    def _hoisted(self, loop: For, body: Sequence[Statement], filled: str | None) -> Iterator[None]:
+        """Compute before a loop what is the same in all of its iterations, for the loop that is written meanwhile.
 
         ``filled`` tells whether there are any: what reads memory, or fails, is left out where there are none.
         """
@@ -226,20 +227,24 @@ class StageWriter(Values):
         def varies(node: Scalar) -> bool:
             return bool(self._depends(node) & varying) or not inside.isdisjoint(node.free)
 
-        found = [node for node in invariants(body, varies) if self.lookup(node) is None][:MOST_HOISTED]
-        plain = [n for n in found if not reads_memory(n)]
-        for node in plain:
-            self.held(node)
-        reading = [n for n in found if n not in plain]
-        if reading and filled is None:
-            for node in reading:
+        def known(node: Scalar) -> bool:
+            return self.lookup(node) is not None
+
+        found = invariants(body, varies, known)[:MOST_HOISTED]
+        reading = [n for n in found if reads_memory(n, known)] if filled is not None else []
+        for node in found:
+            if node not in reading:
                 self.held(node)
-        elif reading:
-            names = [self.declared(node.dtype) for node in reading]
+        names = [self.declared(node.dtype) for node in reading]
+        if reading:
             with self.block(f"if ({filled})"):
                 for node, name in zip(reading, names, strict=True):
                     self.line(f"{name} = {bare(self.value(node))};")
-            self.known[-1].update(zip(reading, names, strict=True))
+        table = self.known[-1]
+        table.update(zip(reading, names, strict=True))
+        yield
+        for node in reading:  # another loop may have iterations where this one had none
+            table.pop(node, None)
 
     def _nest(self) -> None:
         chain = self.stage.chain
@@ -247,7 +252,7 @@ class StageWriter(Values):
         with ExitStack() as open_loops:
             for loops, axis in axes:
                 open_loops.enter_context(self._nested(loops, axis))
-            self._hoist(chain[-1], self.stage.body, None)
+            open_loops.enter_context(self._hoisted(chain[-1], self.stage.body, None))
             thread, threads = "((i64)blockIdx.x * blockDim.x + threadIdx.x)", "(i64)gridDim.x * blockDim.x"
             end = self.held(as_int(chain[-1].extent))
             self._strided(chain[-1], self.stage.body, "0", end, thread, threads)
@@ -463,8 +468,8 @@ class StageWriter(Values):
         else:
             index = self.names.of(loop.index, loop.index.param.name)
             extent = self.held(as_int(loop.extent))
-            self._hoist(loop, loop.body, f"0 < {extent}")
-            with self.block(f"for (i64 {index} = 0; {index} < {extent}; ++{index})"):
+            head = f"for (i64 {index} = 0; {index} < {extent}; ++{index})"
+            with self._hoisted(loop, loop.body, f"0 < {extent}"), self.block(head):
                 self.statements(loop.body)
                 if self.together and facts.writes:
                     self._wait()
@@ -498,13 +503,13 @@ class StageWriter(Values):
                 self.line(f"i64 {self.register(here)} = 9223372036854775807LL;")
                 private[best], private[place] = (own, statement.combine), (here, "")
                 places[best] = place, here
-        self._hoist(loop, body, f"{begin} < {end}")
-        if loop not in self.stage.packs and not any(isinstance(s, For) for s in body):
-            self.line(f"#pragma unroll {8 if self.stage.column else 4}")
-        self.together = False
         renamed = tuple(_renamed(s, {r: own for r, (own, _) in private.items()}) for s in body)
-        self._strided(loop, renamed, begin, end, "rank", "team")
-        self.together = True
+        with self._hoisted(loop, body, f"{begin} < {end}"):
+            if loop not in self.stage.packs and not any(isinstance(s, For) for s in body):
+                self.line(f"#pragma unroll {8 if self.stage.column else 4}")
+            self.together = False
+            self._strided(loop, renamed, begin, end, "rank", "team")
+            self.together = True
         results: dict[Register, tuple[Register, str]] = {}
         for register, (own, combine) in private.items():
             if register in places:

@@ -20,17 +20,23 @@ from symtensor_codegen.scalar import (
 MOST_HOISTED = 24  # values kept in registers through a loop
 
 
-def invariants(body: Sequence[Statement], varies: Callable[[Scalar], bool]) -> list[Scalar]:
-    """The largest expressions of a body that do not vary, those that are always computed; cheap ones are left out."""
+Test = Callable[[Scalar], bool]
+
+
+def invariants(body: Sequence[Statement], varies: Test, known: Test) -> list[Scalar]:
+    """The largest expressions of a body that do not vary and are not known yet; cheap ones are left out.
+
+    Those that read memory must be computed in every iteration.
+    """
     found: dict[Scalar, None] = {}
     seen: set[tuple[Scalar, bool]] = set()
     pending = [(value, sometimes) for value, sometimes in reversed(_values(body, False))]
     while pending:
         node, sometimes = pending.pop()
-        if not node.args or (node, sometimes) in seen:
+        if not node.args or (node, sometimes) in seen or known(node):
             continue
         seen.add((node, sometimes))
-        if not varies(node) and not (sometimes and reads_memory(node)):
+        if not varies(node) and not (sometimes and reads_memory(node, known)):
             if not (node.op is bitcast_op and not node.args[0].args):
                 found[node] = None
             continue
@@ -52,9 +58,10 @@ def _values(body: Sequence[Statement], sometimes: bool) -> list[tuple[Scalar, bo
     return found
 
 
-def reads_memory(value: Scalar) -> bool:
+def reads_memory(value: Scalar, known: Test) -> bool:
     """Whether an expression reads memory or may fail: it must not be computed where nobody asks for it."""
-    return any(node.op is load_op or node.op is checked_op for node in topological([value], lambda n: n.args))
+    order = topological([value], lambda n: () if known(n) else n.args)
+    return any((node.op is load_op or node.op is checked_op) and not known(node) for node in order)
 
 
 __all__ = ["MOST_HOISTED", "invariants", "reads_memory"]
