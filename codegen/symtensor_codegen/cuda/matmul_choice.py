@@ -19,11 +19,15 @@ __all__ = ["Choice", "choose", "tiles"]
 _SMALL: Final = (
     Tile(16, 16, 4, 4, 16, 64, 4),
     Tile(16, 32, 4, 4, 8, 64, 3),
+    Tile(16, 32, 4, 8, 16, 64, 3),
     Tile(32, 32, 4, 4, 4, 32, 4),
+    Tile(32, 32, 8, 4, 8, 32, 4),
     Tile(64, 32, 8, 4, 4, 32, 3),
+    Tile(32, 64, 8, 8, 4, 32, 3),
 )
 _LARGE: Final = (Tile(64, 64, 8, 8, 2, 16, 4), Tile(128, 128, 8, 8, 1, 8, 4))
-_LARGE_WIDE: Final = (Tile(64, 64, 4, 4, 1, 16, 4),)  # 8 x 8 sums of 8 or 16 bytes would not fit in registers
+_LARGE_WIDE: Final = (Tile(64, 64, 4, 4, 1, 16, 4),)
+_MOST_REGISTERS: Final = 256  # bytes of sums in a thread
 _TENSOR_CORES: Final = {
     "tf32": (Tile(32, 32, 32, 32, 4, 32, 4), Tile(64, 64, 32, 32, 1, 32, 2), Tile(128, 128, 64, 32, 1, 16, 2)),
     "half": (Tile(32, 32, 32, 32, 4, 64, 2), Tile(64, 64, 32, 32, 1, 32, 2), Tile(128, 128, 64, 32, 1, 16, 2)),
@@ -33,7 +37,8 @@ _TENSOR_CORES: Final = {
 _ARITHMETIC: Final = 128.0
 _TENSOR_ARITHMETIC: Final = 1024.0
 _BYTES: Final = 48.0
-_STAGE: Final = 60.0  # a barrier, and what a stage costs beside its multiplications
+_STAGE: Final = 60.0  # what a block waits for in a stage: a barrier, and the first elements
+_OVERHEAD: Final = 120.0  # what the multiprocessor does in a block's stage beside multiplications
 _LAUNCH: Final = 2500.0  # the second kernel of a split product
 _FEWEST_STAGES: Final = 8  # that each part of a split product has
 _SCRATCH_LIMIT: Final = 64 << 20
@@ -54,8 +59,9 @@ def tiles(element: Element, precision: str) -> tuple[Tile, ...]:
     """All tiles for an element type."""
     if precision != "float32":
         return _TENSOR_CORES["tf32" if precision == "tf32" else "half"]
-    small = _SMALL if element.size < 16 else _SMALL[:-1]
-    return tuple(_fitted(tile, element) for tile in small + (_LARGE if element.size == 4 else _LARGE_WIDE))
+    every = _SMALL + (_LARGE if element.size == 4 else _LARGE_WIDE)
+    most = _MOST_REGISTERS // element.size
+    return tuple(_fitted(tile, element) for tile in every if tile.thread_rows * tile.thread_columns <= most)
 
 
 def _fitted(tile: Tile, element: Element) -> Tile:
@@ -87,16 +93,18 @@ def _estimate(
     multiprocessors: int,
 ) -> Choice:  # fmt: skip
     own = -(-stages // splits)
+    multiplications = tile.rows * tile.columns * tile.depth * own
     if precision == "float32":
-        per_thread = tile.thread_rows * tile.thread_columns if tile.group >= 32 else 0
-        rate = _ARITHMETIC * (4 / element.size if not element.is_complex else 2 / element.size)
-        rate *= {0: 0.5, 16: 0.6, 32: 0.7}.get(per_thread, 0.8 if tile.rows < 128 else 0.9)
+        # A warp's cycles for one term: multiplications on all schedulers, and reads, two for each 16 bytes.
+        factor = (4 if element.is_complex else 1) * (2 if element.real == "f64" else 1)
+        arithmetic = tile.thread_rows * tile.thread_columns * factor / 4
+        reads = 2 * (tile.thread_rows + tile.thread_columns) / element.lanes
+        rate = _ARITHMETIC / factor * arithmetic / (arithmetic + 0.6 * reads)
     else:
         rate = _TENSOR_ARITHMETIC * (0.3 if tile.rows < 64 else 0.5)
-    multiplications = tile.rows * tile.columns * tile.depth * own
     traffic = (tile.rows + tile.columns) * tile.depth * own * element.size
     busiest = -(-blocks * splits // multiprocessors)
-    cycles = busiest * max(multiplications / rate, traffic / _BYTES) + own * _STAGE
+    cycles = busiest * max(multiplications / rate + own * _OVERHEAD, traffic / _BYTES) + own * _STAGE
     scratch = 0
     if splits > 1:
         scratch = splits * m * n * batch * element.size

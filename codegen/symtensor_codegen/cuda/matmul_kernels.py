@@ -123,8 +123,8 @@ class Variant:
         """A name that tells what the kernel is for."""
         tile, layouts = self.tile, f"{'rc'[not self.a_along_k]}{'rc'[self.b_along_k]}"
         kind = self.precision if self.uses_tensor_cores else self.element.spelling
-        parts = f"{tile.rows}x{tile.columns}x{tile.depth}_{tile.slices}_{self.a_chunk}{self.b_chunk}"
-        return f"matmul_{kind}_{layouts}_{parts}{'_split' if self.split else ''}"
+        parts = f"{tile.rows}x{tile.columns}x{tile.depth}_{tile.thread_rows}x{tile.thread_columns}x{tile.slices}"
+        return f"matmul_{kind}_{layouts}_{parts}_{self.a_chunk}{self.b_chunk}{'_split' if self.split else ''}"
 
 
 def matmul_text(variant: Variant) -> str:
