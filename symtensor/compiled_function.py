@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
@@ -260,8 +261,7 @@ class Function:
             values[found[0]] = value
         result = []
         for position, given in enumerate(inputs):
-            label = given.name or f"number {position}"
-            what = f"{name}: input {label}{where(given.variable)}"
+            what = f"{name}: {self._labels[position]}"
             value = values.get(position, given.value)
             if value is None:
                 raise TypeError(f"{what} is missing: pass a value of type {given.variable.type}")
@@ -274,6 +274,11 @@ class Function:
             check_sizes(array.shape, given.variable.type, what)
             result.append(array)
         return tuple(result)
+
+    @cached_property
+    def _labels(self) -> list[str]:
+        """What messages call the inputs."""
+        return [f"input {i.name or f'number {k}'}{where(i.variable)}" for k, i in enumerate(self.inputs)]
 
     def _received(self, value: Any, given: In, what: str) -> Any:
         """An argument that is on a device."""

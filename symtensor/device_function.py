@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import Any
+from weakref import ref
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +31,7 @@ class DeviceProgram:
     """
 
     def __init__(self, function: Function, done: Compilation) -> None:
-        self.function = function
+        self._owner = ref(function)  # weak, so that memory on the device goes with the function at once
         self._cells = tuple(variable.cell for variable in function.get_shared())
         self._call: Callable[..., list[Any]] = self._refuse
         self._remote: list[Any] | None = None  # found by the first call: the shared variables are on the device then
@@ -51,6 +52,13 @@ class DeviceProgram:
             details = (*failed.values_seen, 0, 0, 0, 0)
             error = failure(self.function, failed.message, details, lambda: self._met(arrays))
         raise error
+
+    @property
+    def function(self) -> Function:
+        """The function that calls the program."""
+        found = self._owner()
+        assert found is not None
+        return found
 
     def values(self, *arrays: Any) -> list[Array]:
         """The results, copied to this machine."""

@@ -3,6 +3,7 @@
 import copy
 import gc
 import pickle
+import weakref
 from typing import Any
 
 import numpy as np
@@ -115,12 +116,17 @@ def test_a_variable_is_free_when_its_functions_are_gone(two_devices: Devices) ->
     with pytest.raises(MixedDevicesError):
         function([], w.sum(), device="cuda")
     del f
-    gc.collect()
     g = function([], w.sum(), updates={w: w + 1}, device="cuda")
     assert g() == 6.0
     with pytest.raises(MixedDevicesError):
         w.to("cpu")
-    del g
+    gc.disable()  # memory on a device goes with the function, not with the next collection
+    try:
+        gone = weakref.ref(g)
+        del g
+        assert gone() is None
+    finally:
+        gc.enable()
     assert w.to("cpu").get_value().tolist() == [2.0, 3.0, 4.0]
     assert function([], w.sum())() == 9.0
 
