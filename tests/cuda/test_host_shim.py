@@ -264,6 +264,7 @@ def test_threads_that_do_not_meet(device: HostDevice, body: str, message: str) -
         ("status[0] = 3 / (int)(n - 40);", "division by zero"),
         ("__shared__ f32 t[64];\n t[threadIdx.x + n] = 1.0f;", "an index outside of its array"),
         ("reinterpret_cast<f32*>(n * 8)[0] = 1.0f;", "memory that is not there|outside of the memory"),
+        ("status[0] = (int)((f32)n * 1e9f);", "a number too large for the integer type"),
         ("__trap();", "__trap in line 3"),
     ],
 )

@@ -25,7 +25,7 @@ _FLAGS = (
 )
 # Addresses are watched by the run time; the compiler's own checks of them would double its work.
 _UNDEFINED = (
-    *("-fsanitize=undefined", "-fno-sanitize=vptr,pointer-overflow,null,object-size"),
+    *("-fsanitize=undefined,float-cast-overflow", "-fno-sanitize=vptr,pointer-overflow,null,object-size"),
     "-fno-sanitize-recover=all",
 )
 BUILDS = {

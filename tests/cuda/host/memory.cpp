@@ -41,9 +41,7 @@ void unpoison(const void* address, std::size_t size) {
 
 void* as_pointer(std::uintptr_t address) { return reinterpret_cast<void*>(address); }
 
-}  // namespace
-
-const Allocation* nearest_allocation(std::uintptr_t address) {
+const Allocation* nearest(std::uintptr_t address) {
   if (allocations.empty()) return nullptr;
   auto after = allocations.upper_bound(address);
   const Allocation* above = after == allocations.end() ? nullptr : &after->second;
@@ -53,9 +51,21 @@ const Allocation* nearest_allocation(std::uintptr_t address) {
   return address - (below->address + below->size) < above->address - address ? below : above;
 }
 
-const Allocation* find_allocation(std::uintptr_t address) {
-  const Allocation* found = nearest_allocation(address);
+const Allocation* holder(std::uintptr_t address) {
+  const Allocation* found = nearest(address);
   return found != nullptr && address >= found->address && address < found->address + found->size ? found : nullptr;
+}
+
+}  // namespace
+
+const Allocation* nearest_allocation(std::uintptr_t address) {
+  const std::lock_guard<std::mutex> lock(guard);
+  return nearest(address);
+}
+
+const Allocation* find_allocation(std::uintptr_t address) {
+  const std::lock_guard<std::mutex> lock(guard);
+  return holder(address);
 }
 
 // Nothing may be written around a block; what was is mended, to be told once.
@@ -151,7 +161,7 @@ void shim_free(std::uintptr_t address) {
 // 1 if these bytes lie in one block.
 int shim_holds(std::uintptr_t address, std::size_t size) {
   const std::lock_guard<std::mutex> lock(guard);
-  const Allocation* found = find_allocation(address);
+  const Allocation* found = holder(address);
   if (found == nullptr) return size == 0;
   return size <= found->address + found->size - address;
 }
