@@ -8,6 +8,7 @@ from weakref import ref
 import numpy as np
 import numpy.typing as npt
 
+from symtensor_codegen.cuda.arrays import DeviceArray
 from symtensor_codegen.cuda.errors import DeviceError
 from symtensor_codegen.cuda.reporting import ProgramFailure
 from symtensor_codegen.errors import DTypeError, MixedDevicesError
@@ -130,9 +131,13 @@ class DeviceFunction(Function):
     def _fit(self, args: tuple[Any, ...]) -> bool:
         """Whether all arguments can be used as they are."""
         for value, (dtype, rank, sized) in zip(args, self._checks, strict=True):
-            if sized or value.__class__ is not np.ndarray or value.ndim != rank:
-                return False
-            if value.dtype is not dtype or not value.flags.c_contiguous:
+            if value.__class__ is DeviceArray:
+                if value.device is not self._device or value.dtype is not dtype or len(value.shape) != rank or sized:
+                    return False
+            elif (
+                sized or value.__class__ is not np.ndarray or value.ndim != rank
+                or value.dtype is not dtype or not value.flags.c_contiguous
+            ):  # fmt: skip
                 return False
         return True
 

@@ -260,7 +260,7 @@ def _by_interface(device: Device, value: Any, interface: dict[str, Any]) -> Devi
 
 
 def _by_dlpack(device: Device, value: Any) -> DeviceArray | None:
-    stream = None if device.host else device.stream
+    stream = None if device.host else LEGACY  # our stream waits for it by itself, and so most often does the other
     try:
         capsule = value.__dlpack__(stream=stream, max_version=(1, 0))
     except TypeError:  # from before 2024, without max_version

@@ -50,6 +50,7 @@ from symtensor_codegen.scalar import (
     read,
     symbol,
 )
+from symtensor_codegen.substitution import substitute
 
 BLOCK = symbol(("block",))  # which of the blocks that share an item this is
 NO_FAILURE = 0x7F7F7F7F  # what the status word holds while no check has failed
@@ -145,62 +146,40 @@ class StageWriter(Values):
     ) -> None:
         """The same in packs: they are loaded, then each of their elements is computed, then packs are stored.
 
-        Where rows of arrays do not begin at multiples of packs, a thread takes elements a team apart instead.
+        The last few elements come one by one; all of them, where rows of arrays do not begin at multiples of packs.
         """
         width, index = packs.width, self.names.of(loop.index, loop.index.param.name)
-        aligned, near, gap, tile, whole = map(self.names.fresh, ("aligned", "near", "gap", "tile", "whole"))
-        self.line(f"const bool {aligned} = {self._aligned(packs, loop, begin)};")
-        self.line(f"const i64 {gap} = {aligned} ? 1 : {team};")
-        with self.block(f"for (i64 {tile} = {begin}; {tile} < {end}; {tile} += {width} * {team})"):
-            self.line(f"const i64 {near} = {tile} + ({aligned} ? {width} * {rank} : {rank});")
-            self.line(f"const bool {whole} = {aligned} && {near} + {width} <= {end};")
+        near, rest = self.names.fresh("near"), self.names.fresh("rest")
+        length = end if begin == "0" else f"({end} - {begin})"
+        none = end if begin == "0" else f"({end} > {begin} ? {end} : {begin})"
+        self.line(f"const i64 {rest} = {self._aligned(packs, loop, begin)} ? {none} - {length} % {width} : {begin};")
+        start = f"{width} * {rank}" if begin == "0" else f"{begin} + {width} * {rank}"
+        self.line(f"#pragma unroll {1 if packs.heavy else max(4 // max(len(packs.loads), 1), 1)}")
+        with self.block(f"for (i64 {near} = {start}; {near} < {rest}; {near} += {width} * {team})"):
             loaded = {load: self.names.fresh(f"{load[0].name}_pack") for load in packs.loads}
             stored = {store: self.names.fresh(f"{store[0].name}_out") for store in packs.stores}
-            for (buffer, _), name in (*loaded.items(), *stored.items()):
-                self.line(f"st_pack<{MEMORY[buffer.dtype]}, {width}> {name} = {{}};")
-            each = f"for (int k = 0; k < {width}; ++k)"
-            if loaded:
-                with self.block(f"if ({whole})"):
-                    self.line(f"const i64 {index} = {near};")
-                    for (buffer, place), name in loaded.items():
-                        pack = f"st_pack<{MEMORY[buffer.dtype]}, {width}>"
-                        self.line(f"{name} = st_load_pack<{pack}>({self._element(buffer, place, ', ')});")
-                with self._otherwise(each, index, near, gap, end):
-                    for (buffer, place), name in loaded.items():
-                        self.line(f"{name}.v[k] = {self._element(buffer, place)};")
+            for (buffer, place), name in loaded.items():
+                pack = f"st_pack<{MEMORY[buffer.dtype]}, {width}>"
+                self.line(f"const {pack} {name} = st_load_pack<{pack}>({self._pack(buffer, place, loop, near)});")
+            for (buffer, _), name in stored.items():
+                self.line(f"st_pack<{MEMORY[buffer.dtype]}, {width}> {name};")
             self.line("#pragma unroll")
-            with self.block(each):
-                self.line(f"const i64 {index} = {near} + k * {gap};")
+            with self.block(f"for (int k = 0; k < {width}; ++k)"):
+                self.line(f"const i64 {index} = {near} + k;")
                 self.packs = {**loaded, **stored}
-                if packs.combines:
-                    with self.block(f"if ({whole} || {index} < {end})"):
-                        self.statements(body)
-                else:
-                    self.statements(body)
+                self.statements(body)
                 self.packs = {}
-            if stored:
-                with self.block(f"if ({whole})"):
-                    self.line(f"const i64 {index} = {near};")
-                    for (buffer, place), name in stored.items():
-                        self.line(f"st_store_pack({self._element(buffer, place, ', ')}, {name});")
-                with self._otherwise(each, index, near, gap, end):
-                    for (buffer, place), name in stored.items():
-                        self.line(f"{self._element(buffer, place)} = {name}.v[k];")
+            for (buffer, place), name in stored.items():
+                self.line(f"st_store_pack({self._pack(buffer, place, loop, near)}, {name});")
+        self.forget(touched(body).writes)
+        self.line("#pragma unroll 1")
+        with self.block(f"for (i64 {index} = {rest} + {rank}; {index} < {end}; {index} += {team})"):
+            self.statements(body)
 
-    @contextmanager
-    def _otherwise(self, each: str, index: str, near: str, gap: str, end: str) -> Iterator[None]:
-        """One element after the other; unrolled, so that packs stay in registers."""
-        with self.block("else"):
-            self.line("#pragma unroll")
-            with self.block(each):
-                self.line(f"const i64 {index} = {near} + k * {gap};")
-                with self.block(f"if ({index} < {end})"):
-                    yield
-
-    def _element(self, buffer: Buffer, place: Scalar, between: str = "") -> str:
-        """An element in memory, or the two arguments that name it."""
-        pointer, at = self.names.of(buffer, buffer.name), bare(self.value(place))
-        return f"{pointer}{between}{at}" if between else f"{pointer}[{at}]"
+    def _pack(self, buffer: Buffer, place: Scalar, loop: For, near: str) -> str:
+        """Where a pack begins: a buffer, and the place of iteration ``near`` in it."""
+        first = bare(self.value(substitute(place, {loop.index: as_int(0)})))
+        return f"{self.names.of(buffer, buffer.name)}, {near if first == '0LL' else f'{first} + {near}'}"
 
     def _aligned(self, packs: Packs, loop: For, begin: str) -> str:
         """Whether packs begin where they may: rows of arrays, and arrays of others, need not."""
@@ -663,8 +642,6 @@ def _renamed(statement: Statement, own: dict[Register, Register]) -> Statement:
 
 def _reading(statement: Statement, now: dict[Register, Register]) -> Statement:
     """A store with other registers in the place of some."""
-    from symtensor_codegen.substitution import substitute
-
     if not isinstance(statement, Store):
         raise InternalError("a running combination holds a statement that is no store")
     changes: dict[Scalar, Scalar] = {}

@@ -8,21 +8,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from symtensor_codegen.cuda.dependence import nodes_of, touched
-from symtensor_codegen.loops import ArgUpdate, Check, For, Statement, Store, Update
+from symtensor_codegen.cuda.operations import FUNCTIONS, is_expanded
+from symtensor_codegen.loops import Check, For, Statement, Store
 from symtensor_codegen.scalar import Buffer, Scalar, as_int, checked_op, guarded_op, load_op
 from symtensor_codegen.substitution import stride, substitute
 
 VECTOR_BYTES = 16
+MANY = 40  # operations of a long iteration
+_LONG = FUNCTIONS - {"abs", "fabs", "floor", "ceil", "trunc", "rint", "fma", "min", "max", "sqrt"}
 
 
 @dataclass(frozen=True, eq=False)
 class Packs:
-    """What a loop reads and writes in packs of ``width`` elements: buffers and places, which depend on its index."""
+    """What a loop reads and writes in packs of ``width`` elements: buffers and places, which depend on its index.
+
+    ``heavy``: an iteration is long, with mathematical functions in it.
+    """
 
     width: int
     loads: tuple[tuple[Buffer, Scalar], ...]
     stores: tuple[tuple[Buffer, Scalar], ...]
-    combines: bool  # whether iterations are combined in registers
+    heavy: bool
 
     def bases(self, index: Scalar) -> list[tuple[Buffer, Scalar]]:
         """Where the elements of iteration 0 are."""
@@ -54,5 +60,11 @@ def packs_of(loop: For, body: Sequence[Statement]) -> Packs | None:
     width = min(VECTOR_BYTES // min(sizes), 4 if max(sizes) >= 4 else 8)
     if width < 2:
         return None
-    combines = any(isinstance(s, (Update, ArgUpdate)) for s in body)
-    return Packs(width, tuple(loads), tuple(stores), combines)
+    nodes = nodes_of(body)
+    heavy = len(nodes) > MANY or any(n.op.name in _LONG or is_expanded(n) for n in nodes if is_operation(n))
+    return Packs(width, tuple(loads), tuple(stores), heavy)
+
+
+def is_operation(node: Scalar) -> bool:
+    """Whether a node computes something of values."""
+    return bool(node.args) and node.op is not load_op and node.op is not checked_op and node.op is not guarded_op

@@ -158,6 +158,8 @@ class Stage:
             across = min(32, _power(items))
             wanted = _power(max(resident // 2 // max(items, 1), 1))
             rows = min(_power(max(work // 4, 1)), LARGEST_TEAM // across, wanted)
+            while across * rows < 128 and across < items:
+                across *= 2
             return ((min(-(-items // across), 1 << 20), 1, 1), (across, rows, 1))
         most = min(_power(-(-work // 2)), LARGEST_TEAM)
         team = min(_power(work // A_THREADS_WORK + 1) // 2, most) or 1  # then a thread has enough to do
