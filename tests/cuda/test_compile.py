@@ -113,12 +113,39 @@ def test_architecture_and_options_are_part_of_the_key() -> None:
     assert len(keys) == 4
 
 
-def test_side_by_side() -> None:
-    texts = [(AXPY.replace("axpy", f"many{k}"), f"many{k}") for k in range(4)]
+def test_together() -> None:
+    """New texts share a cubin, eight at most; what each one uses is still known, in later processes too."""
+    helper = "static __device__ float twice(float x) { return 2 * x; }\n"
+    texts = [
+        (helper + AXPY.replace("axpy", f"many{k}").replace("x[i], ", "twice(x[i]), "), f"many{k}") for k in range(9)
+    ]
     codes = compiler.cubins([*texts, texts[0]], "sm_90")
-    assert codes[4] == codes[0]
-    assert len({bytes(code) for code in codes}) == 4
-    assert [list(compiler.resources(text, "sm_90")) for text, _ in texts] == [[f"many{k}_0"] for k in range(4)]
+    assert codes[9] == codes[0] == codes[7] != codes[8]
+    for text, symbol in texts:
+        assert compiler.resources(text, "sm_90").keys() == {f"{symbol}_0"}
+        assert compiler.cubin(text, "sm_90") in codes
+    listing = sources.sass(codes[0])
+    assert all(f".text.many{k}_0" in listing for k in range(8))
+
+
+def test_kernels_of_one_name_are_apart() -> None:
+    texts = [(AXPY.replace("axpy", "same").replace("2.0f", f"{k}.0f"), "same") for k in (3, 4)]
+    codes = compiler.cubins([*texts, (FULL + texts[0][0], "same")], "sm_90")
+    assert len(set(codes)) == 3
+
+
+def test_shared_cubin_lost() -> None:
+    """The store may drop it before what refers to it."""
+    texts = [(AXPY.replace("axpy", name), name) for name in ("lost", "found")]
+    compiler.cubins(texts, "sm_90")
+    key = compiler._key(texts[0][0], "sm_90")
+    entry = cache.get(key)
+    assert entry is not None
+    whole = cache.get(entry.rpartition(b"in:")[2].decode())
+    cache.put(key, entry[:-40] + b"0" * 40)
+    alone = compiler.cubin(texts[0][0], "sm_90")
+    assert alone.startswith(b"\x7fELF")
+    assert alone != whole
 
 
 def test_loops_are_unrolled_only_where_they_ask() -> None:
@@ -212,3 +239,11 @@ def test_quick() -> None:
     assert middle - start < 1.0
     assert time.perf_counter() - middle < 0.02
     assert cache.info().memory_entries > 0
+
+
+def test_one_wrong_text_among_many() -> None:
+    texts = [(AXPY.replace("axpy", name), name) for name in ("good", "bad")]
+    texts[1] = (texts[1][0].replace("fmaf", "madd"), "bad")
+    with pytest.raises(InternalError, match="refuses the text of bad for sm_90"):
+        compiler.cubins(texts, "sm_90")
+    assert compiler.cubin(texts[0][0], "sm_90").startswith(b"\x7fELF")

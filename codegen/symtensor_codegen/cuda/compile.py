@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -30,6 +29,12 @@ FULL = "// compiled with every optimisation\n"
 
 _VERSION = "1"
 """Part of every key: raised when options or the form of entries change."""
+
+_TOGETHER = 8
+"""Texts that are compiled as one."""
+
+_SHARED = b"in:"
+"""What stands in a text's entry before the key of the cubin where its kernels are."""
 
 
 class CompilerMissingError(UserError):
@@ -59,15 +64,25 @@ def cubin(source: str, architecture: str, symbol: str = "kernel") -> bytes:
 
 
 def cubins(sources: Sequence[tuple[str, str]], architecture: str) -> list[bytes]:
-    """`cubin` for many pairs of text and symbol, side by side on this machine's processors."""
-    if len(sources) < 2:
-        return [cubin(source, architecture, symbol) for source, symbol in sources]
-    missing = [pair for pair in dict.fromkeys(sources) if cache.get(_key(pair[0], architecture)) is None]
-    if len(missing) > 1:
-        from concurrent.futures import ThreadPoolExecutor
+    """`cubin` for many pairs of text and symbol; up to eight new texts share one cubin, with the kernels of all.
 
-        with ThreadPoolExecutor(min(len(missing), len(os.sched_getaffinity(0)))) as threads:
-            list(threads.map(lambda pair: _entry(pair[0], architecture, pair[1]), missing))
+    Compiling eight small kernels together takes little more than twice the time of one. Threads would not help: the
+    compiler lets one work at a time.
+    """
+    new: dict[tuple[bool, int], list[tuple[str, str]]] = {}
+    for pair in dict.fromkeys(sources):
+        if cache.get(_key(pair[0], architecture)) is None:
+            # Kernels of one name cannot be together, nor texts with other options.
+            number = 0
+            while len(group := new.setdefault((pair[0].startswith(FULL), number), [])) == _TOGETHER or any(
+                _names(pair[0]) & _names(other) for other, _ in group
+            ):
+                number += 1
+            group.append(pair)
+    if nvrtc.find() is not None:
+        for group in new.values():
+            if len(group) > 1:
+                _compile_together(group, architecture)
     return [cubin(source, architecture, symbol) for source, symbol in sources]
 
 
@@ -91,13 +106,50 @@ def _entry(source: str, architecture: str, symbol: str) -> tuple[bytes, bytes]:
     """The description (JSON) and the code, from the store or compiled now."""
     key = _key(source, architecture)
     stored = cache.get(key)
-    if stored is None:
-        code, log = _compile(source, architecture, symbol, "CUBIN")
-        described = json.dumps({name: asdict(used) for name, used in _used(log).items()}).encode()
-        cache.put(key, len(described).to_bytes(4, "little") + described + code)
-        return described, code
-    end = 4 + int.from_bytes(stored[:4], "little")
-    return stored[4:end], stored[end:]
+    if stored is not None:
+        end = 4 + int.from_bytes(stored[:4], "little")
+        described, code = stored[4:end], stored[end:]
+        if not code.startswith(_SHARED):
+            return described, code
+        together = cache.get(code.removeprefix(_SHARED).decode())
+        if together is not None:
+            return described, together
+    code, log = _compile(source, architecture, symbol, "CUBIN")
+    return _put(key, _used(log), code), code
+
+
+def _compile_together(group: Sequence[tuple[str, str]], architecture: str) -> None:
+    """Compile texts as one, each in a name space of its own, and store what `_entry` finds for each."""
+    text = "".join(
+        f'namespace st_text_{position} {{\n#line 1 "{symbol}.cu"\n{source}\n}}\n'
+        for position, (source, symbol) in enumerate(group)
+    )
+    text = FULL + text if group[0][0].startswith(FULL) else text
+    try:
+        code, log = _compile(text, architecture, "kernels", "CUBIN")
+    except InternalError:
+        return  # one of them is wrong: alone, it will be told which
+    key = _key(text, architecture)
+    cache.put(key, code)
+    used = _used(log)
+    for source, _ in group:
+        own = {name: used[name] for name in _names(source) if name in used}
+        _put(_key(source, architecture), own, _SHARED + key.encode())
+
+
+def _put(key: str, used: dict[str, Resources], code: bytes) -> bytes:
+    described = json.dumps({name: asdict(numbers) for name, numbers in sorted(used.items())}).encode()
+    cache.put(key, len(described).to_bytes(4, "little") + described + code)
+    return described
+
+
+_KERNEL = re.compile(r"__global__\s+(?:(?:void|__launch_bounds__\s*\([^)]*\))\s+)*(\w+)\s*\(")
+
+
+@functools.lru_cache(64)
+def _names(source: str) -> frozenset[str]:
+    """The kernels that a text defines."""
+    return frozenset(_KERNEL.findall(source))
 
 
 # Compilers -----------------------------------------------------------------------------------------------------------

@@ -157,7 +157,7 @@ extern "C" __global__ void __launch_bounds__({variant.threads}, 1) {variant.symb
 
     // What this thread copies of each stage: from where, and to where.
 {a.declare}{b.declare}
-    int missing = (int)terms, put = 0, stage = 0;
+    int missing = (int)terms, put = 0;
     const auto fetch = [&]() {{
         const auto at = st_place(shared, put);
         if (missing >= {tile.depth}) {{
@@ -166,18 +166,17 @@ extern "C" __global__ void __launch_bounds__({variant.threads}, 1) {variant.symb
         missing -= {tile.depth};
         put = put == {(tile.stages - 1) * stage} ? 0 : put + {stage};
     }};
-    #pragma unroll
-    for (int p = 0; p < {tile.stages - 1}; ++p) {{
-        if (p < stages) fetch();
-        st_commit();
-    }}
-
 {compute.declare}
-    for (int get = 0; stage < stages; ++stage) {{
-        st_wait<{tile.stages - 2}>();
-        __syncthreads();
+    int get = 0;
+    #pragma unroll 1
+    for (int stage = {1 - tile.stages}; stage < stages; ++stage) {{  // before the first one only copies are begun
+        if (stage >= 0) {{
+            st_wait<{tile.stages - 2}>();
+            __syncthreads();
+        }}
         if (missing > 0) fetch();
         st_commit();
+        if (stage < 0) continue;
         const {spelling}* const left = shared + get + left_at;
         const {spelling}* const right = shared + get + {a.elements} + right_at;
 {compute.multiply}        get = get == {(tile.stages - 1) * stage} ? 0 : get + {stage};
