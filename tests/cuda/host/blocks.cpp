@@ -327,10 +327,6 @@ const char* shim_launch(const Kernel* kernel, const Index* grid, const Index* bl
   }
   forget_shared_arrays();
   track_launch();
-  if (const std::string names = broken_promise(); !names.empty()) {
-    error = std::string("kernel ") + kernel->name + ": " + names + " are __restrict__, and the same memory";
-    return error.c_str();
-  }
   Signals signals;
   std::vector<unsigned> blocks;
   arrange(blocks, static_cast<std::size_t>(grid->x) * grid->y * grid->z);
@@ -344,6 +340,10 @@ const char* shim_launch(const Kernel* kernel, const Index* grid, const Index* bl
       abandon_fibers();
       return error.c_str();
     }
+  }
+  if (const std::string names = broken_promise(); !names.empty()) {
+    error = std::string("kernel ") + kernel->name + ": " + names + " are __restrict__, and the same memory";
+    return error.c_str();
   }
   if (const std::string name = overwritten(); !name.empty()) {
     error = std::string("kernel ") + kernel->name + ": it wrote outside of its memory, near " + name;

@@ -260,14 +260,16 @@ void track_launch() {
   }
 }
 
-// Parameters which promise not to share memory, and do: the names of two, or nothing.
+// Parameters which promise not to share memory, and do: the names of two, or nothing. Where one of them has no
+// elements they may begin at one address, so the first byte must have been both read and written.
 std::string broken_promise() {
   if (!launch.tracked) return "";
   for (const Argument& one : arguments)
-    for (const Argument& two : arguments)
-      if (&one < &two && one.restricted && two.restricted && one.block != nullptr && one.address == two.address &&
-          !(one.parameter.constant && two.parameter.constant))
-        return one.name + " and " + two.name;
+    for (const Argument& two : arguments) {
+      if (&one >= &two || !one.restricted || !two.restricted || one.block == nullptr || one.address != two.address) continue;
+      const Cell& cell = cells_of(one.address / kPage)[one.address % kPage];
+      if (cell.read_in == launch_run && cell.written_in == launch_run) return one.name + " and " + two.name;
+    }
   return "";
 }
 
