@@ -172,7 +172,7 @@ class StageWriter(Values):
             for (buffer, place), name in stored.items():
                 self.line(f"st_store_pack({self._pack(buffer, place, loop, near)}, {name});")
         self.forget(touched(body).writes)
-        self.line("#pragma unroll 1")
+        self.line(f"#pragma unroll {1 if packs.heavy else 4}")
         with self.block(f"for (i64 {index} = {rest} + {rank}; {index} < {end}; {index} += {team})"):
             self.statements(body)
 
@@ -483,12 +483,16 @@ class StageWriter(Values):
                 private[best], private[place] = (own, statement.combine), (here, "")
                 places[best] = place, here
         renamed = tuple(_renamed(s, {r: own for r, (own, _) in private.items()}) for s in body)
+        self.together = False
         with self._hoisted(loop, body, f"{begin} < {end}"):
-            if loop not in self.stage.packs and not any(isinstance(s, For) for s in body):
-                self.line(f"#pragma unroll {8 if self.stage.column else 4}")
-            self.together = False
-            self._strided(loop, renamed, begin, end, "rank", "team")
-            self.together = True
+            inner = self.stage.pairs.get(loop)
+            if inner is not None:
+                self._paired(loop, inner, renamed, begin, end)
+            else:
+                if loop not in self.stage.packs and not any(isinstance(s, For) for s in body):
+                    self.line(f"#pragma unroll {8 if self.stage.column else 4}")
+                self._strided(loop, renamed, begin, end, "rank", "team")
+        self.together = True
         results: dict[Register, tuple[Register, str]] = {}
         for register, (own, combine) in private.items():
             if register in places:
@@ -496,6 +500,20 @@ class StageWriter(Values):
             elif combine:
                 results[register] = self._combined(register, own, combine), combine
         return results
+
+    def _paired(self, loop: For, inner: For, body: Sequence[Statement], begin: str, end: str) -> None:
+        """A loop with nothing but another one inside: as many threads beside each other share that as it needs."""
+        (renamed,) = body
+        assert isinstance(renamed, For)
+        index, extent = self.names.of(loop.index, loop.index.param.name), self.held(as_int(inner.extent))
+        across, lane = self.names.fresh("across"), self.names.fresh("lane")
+        self.line(f"int {across} = 1;")
+        self.line(f"while ({across} < team && {across} < {extent}) {across} *= 2;")
+        self.line(f"const int {lane} = rank % {across};")
+        start = f"rank / {across}" if begin == "0" else f"{begin} + rank / {across}"
+        head = f"for (i64 {index} = {start}; {index} < {end}; {index} += team / {across})"
+        with self.block(head), self._hoisted(inner, renamed.body, f"0 < {extent}"):
+            self._strided(inner, renamed.body, "0", extent, lane, across)
 
     def _combined(self, register: Register, own: Register, combine: str) -> Register:
         """The combination of what every thread of the team has."""

@@ -50,9 +50,23 @@ template <class T> {_INLINE} T st_sign(T x) {{ return x > 0 ? (T)1 : x < 0 ? (T)
 """,
     "st_minimum": f"""\
 template <class T> {_INLINE} T st_minimum(T a, T b) {{ return a < b || a != a ? a : b; }}
+#if !defined(ST_HOST) && __CUDA_ARCH__ >= 800
+{_INLINE} f32 st_minimum(f32 a, f32 b) {{
+    f32 c;
+    asm("min.NaN.f32 %0, %1, %2;" : "=f"(c) : "f"(a), "f"(b));
+    return c;
+}}
+#endif
 """,
     "st_maximum": f"""\
 template <class T> {_INLINE} T st_maximum(T a, T b) {{ return a > b || a != a ? a : b; }}
+#if !defined(ST_HOST) && __CUDA_ARCH__ >= 800
+{_INLINE} f32 st_maximum(f32 a, f32 b) {{
+    f32 c;
+    asm("max.NaN.f32 %0, %1, %2;" : "=f"(c) : "f"(a), "f"(b));
+    return c;
+}}
+#endif
 """,
     "st_fmin": f"""\
 template <class T> {_INLINE} T st_fmin(T a, T b) {{ return a < b || b != b ? a : b; }}

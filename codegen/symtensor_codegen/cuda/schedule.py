@@ -23,6 +23,7 @@ import numpy as np
 
 from symtensor_codegen import dtypes, scalar
 from symtensor_codegen.cuda.dependence import Scan, independent, nodes_of, scan_of, stores_of, touched
+from symtensor_codegen.cuda.nested_sums import merged
 from symtensor_codegen.cuda.packs import Packs, packs_of
 from symtensor_codegen.dtypes import DType
 from symtensor_codegen.expr import topological
@@ -66,17 +67,18 @@ class Spread:
 class Stage:
     """One launch: independent loops (``chain``, outermost first) around a body.
 
-    ``split`` are the loops in the body whose iterations the threads of a team share; ``scans`` those that they share
-    as a running combination. ``packs`` says of which loops a thread takes several iterations at once. ``column``: a
-    team is a column. ``owners``: stores are shared out among threads that all do the same. ``spread``: several blocks
-    may share the loop of an item; each leaves what it combined in scratch memory, and the next stage, whose ``source``
-    this one is, goes on from there.
+    ``split`` are the loops in the body whose iterations the threads of a team share, each with the loop inside where
+    there is just one (``pairs``); ``scans`` those that they share as a running combination. ``packs`` says of which
+    loops a thread takes several iterations at once. ``column``: a team is a column. ``owners``: stores are shared out
+    among threads that all do the same. ``spread``: several blocks may share the loop of an item; each leaves what it
+    combined in scratch memory, and the next stage, whose ``source`` this one is, goes on from there.
     """
 
     form: Form
     chain: tuple[For, ...]
     body: tuple[Statement, ...]
     split: frozenset[For] = frozenset()
+    pairs: Mapping[For, For] = field(default_factory=dict)
     scans: tuple[tuple[For, Scan], ...] = ()
     packs: Mapping[For, Packs] = field(default_factory=dict)
     column: bool = False
@@ -123,12 +125,18 @@ class Stage:
         if self.spread is None:
             return 1
         items = math.prod([_size(loop.extent, parameters) for loop in self.chain])
-        work = _size(self.spread.loop.extent, parameters)
+        work = self._work(self.spread.loop, parameters)
         (tiles, _, _), (across, down, _) = self._team_shape(items, work, multiprocessors)
         threads = tiles * across * down
         team = down if self.column else across * self.width(self.spread.loop)
         free = multiprocessors * RESIDENT // max(threads, 1)
-        return max(min(free, work // (team * LEAST_PART), MOST_PARTS), 1) if free > 1 else 1
+        most = min(work // (team * LEAST_PART), _size(self.spread.loop.extent, parameters), MOST_PARTS)
+        return max(min(free, most), 1)
+
+    def _work(self, loop: For, parameters: Sequence[int]) -> int:
+        """The iterations that a team shares."""
+        inner = self.pairs.get(loop)
+        return _size(loop.extent, parameters) * (1 if inner is None else _size(inner.extent, parameters))
 
     def scratch(self, parameters: Sequence[int], multiprocessors: int) -> int:
         """The bytes of scratch memory that the parts of items need."""
@@ -141,7 +149,8 @@ class Stage:
         return 8 * parts * items * len(self.spread.combined)
 
     def _team(self, sizes: Sequence[int], parameters: Sequence[int], multiprocessors: int) -> Shape | None:
-        work = max([_size(loop.extent, parameters) for loop in (*self.split, *[s for s, _ in self.scans])], default=1)
+        shared = (*self.split, *[scanned for scanned, _ in self.scans])
+        work = max([self._work(loop, parameters) for loop in shared], default=1)
         items, parts = math.prod(sizes), self.parts(parameters, multiprocessors)
         if self.source is not None:
             if parts == 1:
@@ -198,7 +207,7 @@ class Schedule:
 def schedule(kernel: Kernel) -> Schedule:
     """Cut a finished kernel into stages and choose their forms."""
     stages: list[Stage] = []
-    for part in _parts(kernel.body):
+    for part in _parts(merged(kernel.body)):
         made = _stage(part)
         stages.append(made)
         if made.spread is not None:
@@ -235,8 +244,9 @@ def _stage(part: tuple[Statement, ...]) -> Stage:
     if (split or scans) and not (chain and heavy):
         column = _is_column(chain, split, body) and not scans
         spread = _spread(chain, body, split) if not scans else None
-        packs = {} if column else _packs(split)
-        return Stage("team", chain, body, frozenset(split), tuple(scans), packs, column=column, spread=spread)
+        pairs = {loop: inner for loop in split if (inner := _inner(loop)) is not None}
+        packs = {} if column else _packs([pairs.get(loop, loop) for loop in split])
+        return Stage("team", chain, body, frozenset(split), pairs, tuple(scans), packs, column=column, spread=spread)
     if chain:
         inner = replace(chain[-1], body=body)
         packs = {chain[-1]: found} if (found := packs_of(inner, body)) is not None else {}
@@ -306,7 +316,8 @@ def _shared(
         if not isinstance(statement, For):
             continue
         inner_split, inner_scans, inner_heavy = _shared(statement.body, chain)
-        if independent(statement) and not (inner_split and _runs_along(inner_split, statement)):
+        whole = independent(statement)
+        if whole and (_inner(statement) is not None or not (inner_split and _runs_along(inner_split, statement))):
             split.append(statement)
             continue
         scan = scan_of(statement)
@@ -317,6 +328,14 @@ def _shared(
         scans += inner_scans
         heavy |= inner_heavy or not (inner_split or inner_scans)
     return split, scans, heavy
+
+
+def _inner(loop: For) -> For | None:
+    """The loop inside, where there is nothing else, and its iterations may be shared too."""
+    inner = loop.body[0] if len(loop.body) == 1 else None
+    if not isinstance(inner, For) or not independent(inner) or _depends(inner.extent, [loop]):
+        return None
+    return inner
 
 
 def _runs_along(inner: Sequence[For], outer: For) -> bool:
@@ -404,7 +423,8 @@ def _gathering(stage: Stage) -> Stage:
     )
     gather = For(part, PARTS, updates)
     body = tuple(gather if statement is stage.spread.loop else statement for statement in stage.body)
-    return replace(stage, body=body, split=frozenset((gather,)), packs={}, column=True, spread=None, source=stage)
+    shared = frozenset((gather,))
+    return replace(stage, body=body, split=shared, pairs={}, packs={}, column=True, spread=None, source=stage)
 
 
 def as_bits(value: Scalar) -> Scalar:
