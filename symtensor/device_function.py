@@ -8,7 +8,7 @@ from weakref import ref
 import numpy as np
 import numpy.typing as npt
 
-from symtensor_codegen.cuda.arrays import DeviceArray
+from symtensor_codegen.cuda.arrays import DeviceArray, of_torch
 from symtensor_codegen.cuda.errors import DeviceError
 from symtensor_codegen.cuda.reporting import ProgramFailure
 from symtensor_codegen.errors import DTypeError, MixedDevicesError
@@ -117,8 +117,8 @@ class DeviceFunction(Function):
 
     def __call__(self, *args: Any, **named: Any) -> Any:
         """Results for these arguments; updates are applied."""
-        if named or len(args) != len(self._checks) or not self._fit(args):
-            args = self._arguments(*args, **named)
+        fitting = None if named or len(args) != len(self._checks) else self._fitting(args)
+        args = self._arguments(*args, **named) if fitting is None else fitting
         if self._waits:
             self._specialise(args)
         values = self._run(args)
@@ -128,18 +128,26 @@ class DeviceFunction(Function):
             return values[0]
         return values if self._plain else self._finished(values)
 
-    def _fit(self, args: tuple[Any, ...]) -> bool:
-        """Whether all arguments can be used as they are."""
+    def _fitting(self, args: tuple[Any, ...]) -> Any:
+        """The arguments where all can be used as they are; None where one needs a closer look."""
+        device = self._device
+        if device is None:
+            return None
+        found: list[Any] = []
         for value, (dtype, rank, sized) in zip(args, self._checks, strict=True):
-            if value.__class__ is DeviceArray:
-                if value.device is not self._device or value.dtype is not dtype or len(value.shape) != rank or sized:
-                    return False
-            elif (
-                sized or value.__class__ is not np.ndarray or value.ndim != rank
-                or value.dtype is not dtype or not value.flags.c_contiguous
-            ):  # fmt: skip
-                return False
-        return True
+            if sized:
+                return None
+            if value.__class__ is np.ndarray:
+                if not value.flags.c_contiguous:
+                    return None
+            elif value.__class__ is not DeviceArray:
+                value = of_torch(device, value)
+            if value is None or value.dtype is not dtype or value.ndim != rank:
+                return None
+            if value.__class__ is DeviceArray and value.device is not device:
+                return None
+            found.append(value)
+        return found
 
     def _received(self, value: Any, given: In, what: str) -> Any:
         kind, place = given.variable.type, place_name(value)
