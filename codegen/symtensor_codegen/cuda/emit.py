@@ -154,7 +154,7 @@ class StageWriter(Values):
         none = end if begin == "0" else f"({end} > {begin} ? {end} : {begin})"
         self.line(f"const i64 {rest} = {self._aligned(packs, loop, begin)} ? {none} - {length} % {width} : {begin};")
         start = f"{width} * {rank}" if begin == "0" else f"{begin} + {width} * {rank}"
-        self.line(f"#pragma unroll {1 if packs.heavy else max(4 // max(len(packs.loads), 1), 1)}")
+        self.line(f"#pragma unroll {1 if packs.heavy else 2 if len(packs.loads) < 3 else 1}")
         with self.block(f"for (i64 {near} = {start}; {near} < {rest}; {near} += {width} * {team})"):
             loaded = {load: self.names.fresh(f"{load[0].name}_pack") for load in packs.loads}
             stored = {store: self.names.fresh(f"{store[0].name}_out") for store in packs.stores}
@@ -282,6 +282,10 @@ class StageWriter(Values):
                     rest = following
             if self.stage.spread is not None:
                 self._spread(self.stage.spread)
+            elif self.stage.fans:
+                for number, statement in enumerate(self.stage.body):
+                    with self.block(f"if (gridDim.y == 1 || blockIdx.y == {number})"):
+                        self._statement(statement)
             else:
                 self.statements(self.stage.body)
 

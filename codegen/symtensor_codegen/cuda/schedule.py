@@ -49,9 +49,13 @@ MAP_THREADS = 256
 LARGEST_TEAM = 512  # threads of a block that is one team
 RESIDENT = 2048  # threads that a multiprocessor holds
 UNKNOWN = 1 << 14  # iterations of a loop whose extent is not known at launch
+LARGEST_GRID = (1 << 31) - 1
 MOST_OWNERS = 1 << 13
 MOST_PARTS = 512  # blocks that share the loop of an item
+WARP = 32
+TEAM_THREADS = 128  # of a block of small teams
 A_THREADS_WORK = 16  # iterations of a thread where there are threads enough
+FIRST_CACHE = 192 << 10  # bytes that rows of a multiprocessor's blocks may have together
 LEAST_PART = 8  # iterations of a thread for which a block of its own is worth it
 
 
@@ -70,7 +74,7 @@ class Stage:
     ``split`` are the loops in the body whose iterations the threads of a team share, each with the loop inside where
     there is just one (``pairs``); ``scans`` those that they share as a running combination. ``packs`` says of which
     loops a thread takes several iterations at once. ``column``: a team is a column. ``owners``: stores are shared out
-    among threads that all do the same. ``spread``: several blocks may share the loop of an item; each leaves what it
+    among threads that all do the same. ``fans``: the loops of an item may be run by blocks of their own. ``spread``: several blocks may share the loop of an item; each leaves what it
     combined in scratch memory, and the next stage, whose ``source`` this one is, goes on from there.
     """
 
@@ -83,6 +87,7 @@ class Stage:
     packs: Mapping[For, Packs] = field(default_factory=dict)
     column: bool = False
     owners: bool = False
+    fans: bool = False
     spread: Spread | None = None
     source: "Stage | None" = None
 
@@ -96,16 +101,20 @@ class Stage:
         """The most threads that a block may have."""
         return MAP_THREADS if self.form in ("map", "nest", "owned") else LARGEST_TEAM
 
+    def extents(self, parameters: Sequence[int]) -> list[int | None]:
+        """The iterations of the loops of the chain; None where that is not known at launch."""
+        return [_number(loop.extent, parameters) for loop in self.chain]
+
     def shape(self, parameters: Sequence[int], multiprocessors: int) -> Shape | None:
         """Grid and block of a launch with these parameters; None where there is nothing to do."""
-        extents = [_number(loop.extent, parameters) for loop in self.chain]
+        extents = self.extents(parameters)
         if any(extent is not None and extent <= 0 for extent in extents):
             return None
         sizes = [UNKNOWN if extent is None else extent for extent in extents]
         resident = multiprocessors * RESIDENT
         match self.form:
             case "map":
-                return _map_shape(-(-sizes[0] // self.width(self.chain[0])), resident)
+                return _map_shape(-(-sizes[0] // self.width(self.chain[0])))
             case "nest":
                 return _nest_shape([*sizes[:-1], -(-sizes[-1] // self.width(self.chain[-1]))], resident)
             case "team":
@@ -159,6 +168,8 @@ class Stage:
             down = min(_power(parts), LARGEST_TEAM // across)
             return (-(-items // across), parts, 1), (across, down, 1)
         (tiles, _, _), block = self._team_shape(items, work, multiprocessors)
+        if self.fans and tiles * len(self.body) <= multiprocessors * 4:
+            parts = len(self.body)
         return (tiles, parts, 1), block
 
     def _team_shape(self, items: int, work: int, multiprocessors: int) -> Shape:
@@ -170,11 +181,14 @@ class Stage:
             while across * rows < 128 and across < items:
                 across *= 2
             return ((min(-(-items // across), 1 << 20), 1, 1), (across, rows, 1))
-        most = min(_power(-(-work // 2)), LARGEST_TEAM)
-        team = min(_power(work // A_THREADS_WORK + 1) // 2, most) or 1  # then a thread has enough to do
-        while team < most and items * team < resident // 2:
-            team *= 2
-        together = max(MAP_THREADS // team, 1) if team <= 32 else 1
+        wanted = _power(-(-3 * resident // (4 * max(items, 1))))  # threads for every place that there is
+        if len(self.split) > 1:  # what is read again should still be in the first cache
+            wanted = max(wanted, _power(RESIDENT * work * 4 // FIRST_CACHE + 1) // 2)
+        enough = max(_power(work // A_THREADS_WORK + 1) // 2, 1)
+        team = min(max(wanted, WARP), enough, LARGEST_TEAM)
+        while items * team < resident // 8 and team < min(_power(-(-work // 2)), LARGEST_TEAM):
+            team *= 2  # few items: more threads, even if each has little to do
+        together = max(TEAM_THREADS // team, 1) if team <= WARP else 1
         while together > 1 and -(-items // together) < multiprocessors:
             together //= 2
         return ((min(-(-items // together), 1 << 20), 1, 1), (team, together, 1))
@@ -246,7 +260,10 @@ def _stage(part: tuple[Statement, ...]) -> Stage:
         spread = _spread(chain, body, split) if not scans else None
         pairs = {loop: inner for loop in split if (inner := _inner(loop)) is not None}
         packs = {} if column else _packs([pairs.get(loop, loop) for loop in split])
-        return Stage("team", chain, body, frozenset(split), pairs, tuple(scans), packs, column=column, spread=spread)
+        fans = bool(chain) and not column and _are_apart(body, split)
+        return Stage(
+            "team", chain, body, frozenset(split), pairs, tuple(scans), packs, column, fans=fans, spread=spread
+        )  # fmt: skip
     if chain:
         inner = replace(chain[-1], body=body)
         packs = {chain[-1]: found} if (found := packs_of(inner, body)) is not None else {}
@@ -336,6 +353,15 @@ def _inner(loop: For) -> For | None:
     if not isinstance(inner, For) or not independent(inner) or _depends(inner.extent, [loop]):
         return None
     return inner
+
+
+def _are_apart(body: Sequence[Statement], split: Sequence[For]) -> bool:
+    """Whether a body is several loops that have nothing to do with each other."""
+    if len(body) < 2 or not all(isinstance(s, For) and s in split for s in body):
+        return False
+    facts = [touched([s]) for s in body]
+    written = set().union(*[f.writes for f in facts])
+    return not any(f.registers or f.seen or f.reads & written for f in facts)
 
 
 def _runs_along(inner: Sequence[For], outer: For) -> bool:
@@ -483,9 +509,10 @@ def _power(value: int) -> int:
     return 1 << max(value - 1, 0).bit_length()
 
 
-def _map_shape(threads: int, resident: int) -> Shape:
+def _map_shape(threads: int) -> Shape:
+    """A thread for each pack: blocks that follow each other hide latency better than loops inside of threads."""
     block = min(MAP_THREADS, max(_power(threads), 32))
-    return ((min(-(-threads // block), max(resident // block, 1)), 1, 1), (block, 1, 1))
+    return ((min(-(-threads // block), LARGEST_GRID), 1, 1), (block, 1, 1))
 
 
 def _nest_shape(sizes: Sequence[int], resident: int) -> Shape:
