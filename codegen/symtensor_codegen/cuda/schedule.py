@@ -74,8 +74,9 @@ class Stage:
     ``split`` are the loops in the body whose iterations the threads of a team share, each with the loop inside where
     there is just one (``pairs``); ``scans`` those that they share as a running combination. ``packs`` says of which
     loops a thread takes several iterations at once. ``column``: a team is a column. ``owners``: stores are shared out
-    among threads that all do the same. ``fans``: the loops of an item may be run by blocks of their own. ``spread``: several blocks may share the loop of an item; each leaves what it
-    combined in scratch memory, and the next stage, whose ``source`` this one is, goes on from there.
+    among threads that all do the same. ``fans``: the loops of an item may be run by blocks of their own. ``spread``:
+    several blocks may share the loop of an item; each leaves what it combined in scratch memory, and the next stage,
+    whose ``source`` this one is, goes on from there.
     """
 
     form: Form
