@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from symtensor_codegen.cuda.compile import CompilerMissingError, Resources
+from symtensor_codegen.cuda.fusion import finishes_of
 from symtensor_codegen.cuda.schedule import Stage
 from symtensor_codegen.loops import Kernel
 
@@ -15,7 +16,10 @@ TITLES = ("launch", "form", "threads", "registers", "spill bytes", "shared bytes
 
 
 def launches(compilation: "Compilation") -> str:
-    """A row per launch of every kernel; what is compiled for the host takes no registers."""
+    """A row per launch of every kernel, then the products that may be one with such a launch.
+
+    What is compiled for the host takes no registers.
+    """
     native = compilation.native
     used = _resources(native)
     rows = []
@@ -25,7 +29,12 @@ def launches(compilation: "Compilation") -> str:
             taken = used.get(kernel, {}).get(name)
             numbers = ("", "", "") if taken is None else (taken.registers, taken.spill_bytes, taken.shared_bytes)
             rows.append((name, form(stage), f"up to {stage.threads}", *map(str, numbers)))
-    return table(TITLES, rows) if rows else ""
+    tables = [table(TITLES, rows)] if rows else []
+    pairs = dict.fromkeys(finishes_of(compilation.plan.program).values())
+    if pairs:
+        told = [(p.gemm.out.buffer.name, p.launch.kernel.name, "stored too" if p.kept else "not stored") for p in pairs]
+        tables.append(table(("small products that are one launch with", "the kernel", "the product is"), told))
+    return "\n\n".join(tables)
 
 
 def _resources(native: Any) -> dict[Kernel, dict[str, Resources]]:

@@ -70,16 +70,17 @@ class KernelAction:
 
     def bind(self, device: "Device", bases: Sequence[int]) -> list[Callable[[], object]]:
         """The calls that do the work with these bases."""
-        arguments = self._arguments(bases)
+        arguments = self.arguments(bases)
         return [partial(device.launch, s.function, s.grid, s.block, arguments) for s in self.stages]
 
     def run(self, device: "Device", bases: Sequence[int]) -> None:
         """Launch the stages."""
-        arguments = self._arguments(bases)
+        arguments = self.arguments(bases)
         for function, grid, block in self.stages:
             device.launch(function, grid, block, arguments)
 
-    def _arguments(self, bases: Sequence[int]) -> bytes:
+    def arguments(self, bases: Sequence[int]) -> bytes:
+        """The arguments of all stages with these bases."""
         return struct.pack(f"{len(self.places)}Q", *[bases[base] + at for base, at, _ in self.places]) + self.rest
 
 
@@ -150,6 +151,35 @@ class ProductAction:
         call()
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class FusedAction:
+    """A matrix product, and with each of its results what ``kernel`` does: ``multiply`` gets its arguments too."""
+
+    multiply: Callable[[int, int, int, bytes], object]
+    out: Operand
+    a: Operand
+    b: Operand
+    kernel: KernelAction
+    reads: tuple[Place, ...]
+    writes: tuple[Place, ...]
+    fails = False
+
+    @property
+    def gated(self) -> bool:
+        """Whether it does nothing where the status says that another failed."""
+        return self.kernel.gated
+
+    def bind(self, device: "Device", bases: Sequence[int]) -> list[Callable[[], object]]:
+        """The call that does both."""
+        addresses = [bases[place.base] + place.offset for place, *_ in (self.out, self.a, self.b)]
+        return [partial(self.multiply, addresses[0], addresses[1], addresses[2], self.kernel.arguments(bases))]
+
+    def run(self, device: "Device", bases: Sequence[int]) -> None:
+        """Do both."""
+        (call,) = self.bind(device, bases)
+        call()
+
+
 # Order ---------------------------------------------------------------------------------------------------------------
 
 _MOST_FAILING: Final = 32  # kernels that may fail, and that a gated one waits for by itself
@@ -177,7 +207,7 @@ def dependencies(actions: Sequence[Action], bases: Sequence[int]) -> list[list[i
                 if product >= 0:
                     before.add(product)
                 product = position
-        elif isinstance(action, KernelAction):
+        elif isinstance(action, (KernelAction, FusedAction)):
             if action.gated:
                 before.update(failing)
                 if gated >= 0:

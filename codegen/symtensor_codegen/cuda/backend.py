@@ -166,9 +166,11 @@ def source(program: Program, language: str, architecture: str, emitter: Emitter 
         return program_text(program)
     if language not in LANGUAGES:
         raise UserError(f"source() takes {', '.join(map(repr, LANGUAGES[:-1]))} or 'sass', not {language!r}")
+    from symtensor_codegen.cuda.fusion import finish_texts
+
     texts = _texts(program, default_emitter() if emitter is None else emitter)
     if language == "cuda":
-        return "\n\n".join(text for text, _ in texts.values())
+        return "\n\n".join([*[text for text, _ in texts.values()], *finish_texts(program)])
     from symtensor_codegen.cuda import compile as compiler
 
     if language == "ptx":

@@ -57,11 +57,21 @@ class Epilogue:
     """What becomes of each result before it is stored: statements over ``value``, ``row`` and ``column``.
 
     ``pointers`` names further arguments, arrays of the element type, which the statements may read:
-    ``Epilogue("value = value + bias[column]; value = value > 0 ? value : 0;", ("bias",))``.
+    ``Epilogue("value = value + bias[column]; value = value > 0 ? value : 0;", ("bias",))``. ``parameters`` are
+    arguments of other types (C, each after a comma), ``functions`` what the statements call, and ``name`` ends that of
+    the kernel. Without ``keeps`` nothing is stored but what the statements store.
     """
 
     text: str = ""
     pointers: tuple[str, ...] = ()
+    parameters: str = ""
+    functions: str = ""
+    name: str = ""
+    keeps: bool = True
+
+    def arguments(self, element: Element) -> str:
+        """The further arguments of a kernel, each after a comma."""
+        return "".join(f", const {element.spelling}* __restrict__ {name}" for name in self.pointers) + self.parameters
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +107,8 @@ class Variant:
         tile, layouts = self.tile, f"{'rc'[not self.a_along_k]}{'rc'[self.b_along_k]}"
         kind = self.precision if self.uses_tensor_cores else self.element.spelling
         parts = f"{tile.rows}x{tile.columns}x{tile.depth}_{tile.thread_rows}x{tile.thread_columns}x{tile.slices}"
-        return f"matmul_{kind}_{layouts}_{parts}_{self.a_chunk}{self.b_chunk}{'_split' if self.split else ''}"
+        end = f"{'_split' if self.split else ''}{'_' if self.epilogue.name else ''}{self.epilogue.name}"
+        return f"matmul_{kind}_{layouts}_{parts}_{self.a_chunk}{self.b_chunk}{end}"
 
 
 def matmul_text(variant: Variant) -> str:
@@ -108,11 +119,11 @@ def matmul_text(variant: Variant) -> str:
     stage = a.elements + b.elements
     memory = max(stage * tile.stages, tile.slices * tile.rows * tile.columns if tile.slices > 1 else 0)
     assert memory * element.size <= SHARED_LIMIT, f"{variant.symbol}: {memory * element.size} bytes"
-    extra = "".join(f", const {element.spelling}* __restrict__ {name}" for name in variant.epilogue.pointers)
+    extra, functions = variant.epilogue.arguments(element), variant.epilogue.functions
     compute = tensor_cores.Compute(variant, a, b) if variant.uses_tensor_cores else _Compute(variant, a, b)
     spelling = element.spelling
     return f"""\
-{TYPES}{arithmetic(element)}{COPIES}{compute.functions}
+{TYPES}{arithmetic(element)}{COPIES}{compute.functions}{functions}
 extern "C" __global__ void __launch_bounds__({variant.threads}, 1) {variant.symbol}(
     const {spelling}* __restrict__ a, const {spelling}* __restrict__ b, {spelling}* __restrict__ out,
     i64 m, i64 n, i64 k, i64 a_stride, i64 b_stride, i64 out_stride, i64 a_batch, i64 b_batch, i64 out_batch,
@@ -161,9 +172,9 @@ extern "C" __global__ void __launch_bounds__({variant.threads}, 1) {variant.symb
 
 def combine_text(element: Element, symbol: str, epilogue: Epilogue = Epilogue()) -> str:
     """The second kernel of a split product: the sums of ``splits`` blocks, added in order and stored."""
-    extra = "".join(f", const {element.spelling}* __restrict__ {name}" for name in epilogue.pointers)
+    extra = epilogue.arguments(element)
     return f"""\
-{TYPES}{arithmetic(element)}
+{TYPES}{arithmetic(element)}{epilogue.functions}
 extern "C" __global__ void __launch_bounds__(256) {symbol}(
     const {element.spelling}* __restrict__ partial, {element.spelling}* __restrict__ out, i64 m, i64 n, i64 batch,
     i64 splits, i64 out_stride, i64 out_batch, f64 alpha, f64 beta{extra}) {{
@@ -184,7 +195,7 @@ def _finish(epilogue: Epilogue, indent: str) -> str:
     """From a sum to memory. ``to`` is not read where beta is zero: it may hold anything."""
     lines = ["value = st_scale(alpha, value);", "if (beta != 0) value = value + st_scale(beta, *to);"]
     lines += [epilogue.text] if epilogue.text else []
-    return "".join(f"{indent}{line}\n" for line in (*lines, "*to = value;"))
+    return "".join(f"{indent}{line}\n" for line in (*lines, *["*to = value;"] * epilogue.keeps))
 
 
 def _store(variant: Variant, positions: tuple[str, str, str, str]) -> str:

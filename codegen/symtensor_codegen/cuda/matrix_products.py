@@ -14,7 +14,7 @@ import numpy as np
 from symtensor_codegen.cuda import matmul_choice
 from symtensor_codegen.cuda.compile import FULL
 from symtensor_codegen.cuda.errors import DeviceMemoryError
-from symtensor_codegen.cuda.matmul_kernels import ELEMENTS, PRECISIONS, Variant, combine_text, matmul_text
+from symtensor_codegen.cuda.matmul_kernels import ELEMENTS, PRECISIONS, Epilogue, Variant, combine_text, matmul_text
 from symtensor_codegen.errors import BackendError
 
 if TYPE_CHECKING:
@@ -30,6 +30,9 @@ _LIBRARY_SCRATCH: Final = 32 << 20
 """Bytes that NVIDIA recommends as cuBLAS's workspace; with less it has fewer algorithms."""
 
 _MOST_BLOCKS_ACROSS: Final = 65535
+_NO_EPILOGUE: Final = Epilogue()
+_LONG: Final = 50_000
+"""Estimated cycles of a product beside which a launch more or less does not count."""
 
 
 class Multiply(Protocol):
@@ -69,18 +72,44 @@ class MatrixProducts:
 
         Raises BackendError for an element type that matrix products do not have.
         """
-        element = ELEMENTS.get(product.dtype.name)
-        if element is None:
+        if product.dtype.name not in ELEMENTS:
             raise BackendError(f"the cuda backend has no matrix product of {product.dtype}")
-        precision = self.precision if product.dtype.name == "float32" else "float32"
-        work = product.m * product.n * product.k * product.batch
-        if work > _SMALL[product.dtype.name] and product.alpha != 0:
-            library = self.means.library()
-            if library is not None:
-                return LibraryProduct(library, product, precision, self.means.scratch(_LIBRARY_SCRATCH))
-        if int(self.device.architecture.removeprefix("sm_")) < 80 or self.device.host:
-            precision = "float32"  # more exact than was asked for; tensor cores before sm_80 know float16 alone
-        return Generated(self.means, product, precision)
+        library = self.means.library() if _is_large(product) else None
+        if library is not None:
+            precision = self.precision if product.dtype.name == "float32" else "float32"
+            return LibraryProduct(library, product, precision, self.means.scratch(_LIBRARY_SCRATCH))
+        return Generated(self.means, product, self._own_precision(product))
+
+    def finished(self, product: Product, epilogue: Epilogue) -> Generated | None:
+        """The product by a kernel of our own that goes on with each result; None where one launch has no use.
+
+        That is where products are large: cuBLAS is better at them, or the launch that is saved does not count.
+        """
+        if _is_large(product):
+            return None
+        precision = self._own_precision(product)
+        choice = _chosen(self.means, product, precision)
+        if choice.scratch > 0 or choice.cycles > _LONG:
+            return None
+        return Generated(self.means, product, precision, choice, epilogue)
+
+    def _own_precision(self, product: Product) -> str:
+        """The precision of our own kernels."""
+        if product.dtype.name != "float32" or self.device.host:
+            return "float32"
+        # More exact than was asked for: tensor cores before sm_80 know float16 alone.
+        return "float32" if int(self.device.architecture.removeprefix("sm_")) < 80 else self.precision
+
+
+def _is_large(product: Product) -> bool:
+    """Whether cuBLAS should multiply, if there is one."""
+    return product.m * product.n * product.k * product.batch > _SMALL[product.dtype.name] and product.alpha != 0
+
+
+def _chosen(means: Means, p: Product, precision: str) -> matmul_choice.Choice:
+    """Which of our own kernels multiplies."""
+    element = ELEMENTS[p.dtype.name]
+    return matmul_choice.choose(element, precision, p.m, p.n, p.k, p.batch, means.device.multiprocessors)
 
 
 class Means:
@@ -148,13 +177,17 @@ class Generated:
     """A product by kernels of our own."""
 
     def __init__(
-        self, means: Means, product: Product, precision: str, choice: matmul_choice.Choice | None = None
+        self,
+        means: Means,
+        product: Product,
+        precision: str,
+        choice: matmul_choice.Choice | None = None,
+        epilogue: Epilogue = _NO_EPILOGUE,
     ) -> None:
+        """``epilogue``: what the kernel goes on to do with each result, where the product is not split."""
         self.means, self.product, self.precision, self.device = means, product, precision, means.device
         self.element = ELEMENTS[product.dtype.name]
-        self.choice = choice or matmul_choice.choose(
-            self.element, precision, product.m, product.n, product.k, product.batch, means.device.multiprocessors
-        )
+        self.choice, self.epilogue = choice or _chosen(means, product, precision), epilogue
         self.uses_scratch = self.choice.scratch > 0
         self.scratch = means.scratch(self.choice.scratch) if self.uses_scratch else None
         p, tile = product, self.choice.tile
@@ -177,11 +210,11 @@ class Generated:
             self.element, self.choice.tile, self.a_along_k, self.b_along_k,
             _chunk(self.element.size, self.element.lanes, self.a_even, a),
             _chunk(self.element.size, self.element.lanes, self.b_even, b),
-            self.precision, self.uses_scratch,
+            self.precision, self.uses_scratch, self.epilogue,
         )  # fmt: skip
 
-    def bind(self, out: int, a: int, b: int) -> Callable[[], None]:
-        """Load what these addresses need, and return what queues it.
+    def bind(self, out: int, a: int, b: int, more: bytes = b"") -> Callable[[], None]:
+        """Load what these addresses need, and return what queues it; ``more`` are the epilogue's arguments.
 
         Each launch takes as many of a batch as a grid has room for.
         """
@@ -196,7 +229,7 @@ class Generated:
                 "3Q10q2d", a + start * p.a[2] * size, b + start * p.b[2] * size, target + start * each * size,
                 p.m, p.n, p.k, self.a_stride, self.b_stride, p.out[0], p.a[2], p.b[2], p.out[2], self.depth,
                 p.alpha, p.beta,
-            )  # fmt: skip
+            ) + more  # fmt: skip
             grid = (*self.grid, min(p.batch - start, _MOST_BLOCKS_ACROSS))
             launches.append((function, grid, (variant.threads, 1, 1), arguments))
         if self.scratch is not None:
@@ -212,9 +245,9 @@ class Generated:
 
         return queue
 
-    def __call__(self, out: int, a: int, b: int) -> None:
+    def __call__(self, out: int, a: int, b: int, more: bytes = b"") -> None:
         """Queue the kernels."""
-        self.bind(out, a, b)()
+        self.bind(out, a, b, more)()
 
 
 def _layout(strides: tuple[int, int, int], rows: int, columns: int, batch: int) -> tuple[bool, int, int]:

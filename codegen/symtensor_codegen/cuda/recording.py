@@ -7,6 +7,7 @@ results they need and for no others; elsewhere the actions are launched one by o
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
@@ -17,14 +18,16 @@ from symtensor_codegen.cuda.actions import (
     SCRATCH,
     Action,
     CopyAction,
+    Operand,
     Place,
     dependencies,
 )
 from symtensor_codegen.cuda.direct import element, read_status
+from symtensor_codegen.cuda.fusion import Planned, fused
 from symtensor_codegen.cuda.interrupts import Uninterrupted
-from symtensor_codegen.cuda.steps import INTACT, Prepared, Results, Walk, aligned, failure
+from symtensor_codegen.cuda.steps import INTACT, Prepared, Product, Results, Walk, aligned, failure
 from symtensor_codegen.dtypes import DType
-from symtensor_codegen.program import Step
+from symtensor_codegen.program import Gemm, Step
 from symtensor_codegen.scalar import Buffer
 
 if TYPE_CHECKING:
@@ -50,17 +53,32 @@ class Recorder(Walk):
     def __init__(self, prepared: Prepared, shapes: Sequence[tuple[int, ...]], host: dict[int, Array]) -> None:
         super().__init__(prepared, shapes)
         self.host = host
-        self.actions: list[Action] = []
+        self.actions: list[Action | Planned] = []
+        self.steps: list[Step | None] = []  # what the actions are of
         self.checks: list[int] = []  # before which actions the status must be known to be well
         self.numbers: list[int] = []
         self.outputs: dict[int, int] = {}  # base -> bytes
         self.top = self.highest = 0
 
-    def do(self, action: Action, step: Step) -> None:
+    def do(self, action: "Action | Planned", step: Step | None) -> None:
         """Take note of an action."""
         if len(self.actions) >= MOST_ACTIONS:
             raise NotStaticError
         self.actions.append(action)
+        self.steps.append(step)
+
+    def multiply(self, product: Product, out: Operand, a: Operand, b: Operand, step: Gemm) -> None:
+        """Take note of a product, which may become one with what follows it."""
+        if step in self.prepared.finishes:
+            self.do(Planned(product, out, a, b), step)
+        else:
+            super().multiply(product, out, a, b, step)
+
+    def complete(self) -> tuple[list[Action], list[int]]:
+        """All actions, and before which of them the status must be known to be well."""
+        actions = fused(self.prepared, self.actions, self.steps)
+        before = [*accumulate((action is not None for action in actions), initial=0)]
+        return [action for action in actions if action is not None], [before[check] for check in self.checks]
 
     def allocate(self, size: int) -> Place:
         """The next bytes of scratch memory."""
@@ -86,7 +104,7 @@ class Recorder(Walk):
         """Copy the number from among the constants."""
         if number not in self.numbers:
             self.numbers.append(number)
-        self.actions.append(CopyAction(place, Place(CONSTANTS, 8 * self.numbers.index(number), 8)))
+        self.do(CopyAction(place, Place(CONSTANTS, 8 * self.numbers.index(number), 8)), None)
 
     def check(self) -> None:
         """Divide the actions here."""
@@ -120,7 +138,7 @@ class Recording:
         self.prepared = prepared = recorder.prepared
         self.device: Device = prepared.device
         self.failures = recorder.failures
-        self.actions, self.checks = recorder.actions, recorder.checks
+        self.actions, self.checks = recorder.complete()
         self.can_fail = recorder.first > 0
         self.sizes = [recorder.outputs[r.base] for r in results.all]
         self.results = results

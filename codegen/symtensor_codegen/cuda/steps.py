@@ -50,6 +50,7 @@ from symtensor_codegen.scalar import Buffer, Scalar
 
 if TYPE_CHECKING:
     from symtensor_codegen.cuda.device import Block, Device
+    from symtensor_codegen.cuda.fusion import Finish
     from symtensor_codegen.cuda.kernels import DeviceKernel, Variant
 
 ALIGNMENT: Final = 256
@@ -130,6 +131,7 @@ class Prepared:
     word: np.ndarray[Any, Any]  # for the status, on the host
     counts: frozenset[Buffer]  # which only ever hold the number of steps that a loop ran
     ready: dict[Product, Multiply]
+    finishes: "Mapping[Step, Finish]"  # products and launches that can be one, by both steps
 
     @classmethod
     def of(
@@ -149,9 +151,14 @@ class Prepared:
         cells = FIRST_BASE + len(program.inputs)
         kept = [cells + o.cell for o in program.outputs if o.in_place and o.cell is not None]
         launches = {step: kernels[Variant.of(step)] for step in steps if isinstance(step, Launch)}
+        finishes: Mapping[Step, Finish] = {}
+        if hasattr(products, "finished"):
+            from symtensor_codegen.cuda.fusion import finishes_of
+
+            finishes = finishes_of(program)
         return cls(
             program, device, launches, products, block, block.address, frozenset(changing), frozenset(kept),
-            np.empty((), np.int32), counts_of(steps), {},
+            np.empty((), np.int32), counts_of(steps), {}, finishes,
         )  # fmt: skip
 
     def product(self, product: Product) -> Multiply:
@@ -322,6 +329,10 @@ class Walk:
         product = Product(
             step.out.buffer.dtype, m, n, k, batch, out[1:], a[1:], b[1:], step.alpha, step.beta
         )  # fmt: skip
+        self.multiply(product, out, a, b, step)
+
+    def multiply(self, product: Product, out: Operand, a: Operand, b: Operand, step: Gemm) -> None:
+        """Multiply matrices of these sizes."""
         self.do(ProductAction(self.prepared.product(product), out, a, b), step)
 
     def _operand(self, matrix: Matrix, rows: int, columns: int, batch: int) -> Operand:

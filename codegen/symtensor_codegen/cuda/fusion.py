@@ -1,0 +1,308 @@
+"""Products that end with the kernel which follows them: its body runs where a product's results would be stored.
+
+A kernel that computes each element from the element of a product at the same place has nothing to wait for but that
+one. Which steps of a program are such a pair follows from the program alone (``finishes_of``); whether they are done in
+one launch is decided when a call's actions are recorded (``fused``), for its sizes and its memory.
+"""
+
+import re
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from symtensor_codegen.cuda import prelude
+from symtensor_codegen.cuda.actions import Action, FusedAction, KernelAction, Operand, Place, ProductAction
+from symtensor_codegen.cuda.dependence import nodes_of
+from symtensor_codegen.cuda.emit import NO_FAILURE, StageWriter
+from symtensor_codegen.cuda.kernels import Variant
+from symtensor_codegen.cuda.matmul_kernels import ELEMENTS, Epilogue
+from symtensor_codegen.cuda.operations import MEMORY
+from symtensor_codegen.cuda.schedule import Schedule, Stage, schedule
+from symtensor_codegen.cuda.values import Identifiers
+from symtensor_codegen.finish import storage
+from symtensor_codegen.loops import Declare, Store
+from symtensor_codegen.program import Branch, Copy, Gemm, Launch, Loop, Program, Read, Row, Step, walk
+from symtensor_codegen.scalar import Buffer, Scalar, as_int, load_op
+from symtensor_codegen.substitution import stride, substitute
+
+if TYPE_CHECKING:
+    from symtensor_codegen.cuda.steps import Prepared, Product
+
+MOST_STATEMENTS: Final = 12  # of a body that is worth being run by a product's threads
+_FURTHEST: Final = 64  # actions between a product and what finishes it
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Finish:
+    """A launch that can finish a product: ``position`` of the product among its buffers.
+
+    ``kept``: something else reads the product too, so it has to be stored as well.
+    """
+
+    gemm: Gemm
+    launch: Launch
+    stage: Stage
+    position: int
+    kept: bool
+
+    @property
+    def element(self) -> Buffer:
+        """What the kernel calls the product."""
+        return self.launch.kernel.buffers[self.position]
+
+    def fits(self, rows: int, columns: int, parameters: Sequence[int]) -> bool:
+        """Whether a launch with these parameters goes through all of a product of this size, row by row."""
+        return self.stage.extents(parameters) in ([rows * columns], [rows, columns])
+
+
+# Which steps of a program ---------------------------------------------------------------------------------------------
+
+
+def finishes_of(program: Program) -> dict[Step, Finish]:
+    """The pairs of a program, by both of their steps."""
+    launches, others = _uses(program)
+    found: dict[Step, Finish] = {}
+    for steps in _blocks(program.steps):
+        waiting: dict[Buffer, Gemm] = {}
+        for step in steps:
+            if isinstance(step, Gemm):
+                waiting[storage(step.out.buffer)] = step
+            elif isinstance(step, Launch):
+                for position, buffer in enumerate(step.buffers):
+                    gemm = waiting.pop(storage(buffer), None)
+                    if gemm is None or step in found:
+                        continue
+                    kept = launches[storage(buffer)] > 1 or storage(buffer) in others
+                    finish = _finish(gemm, step, position, kept)
+                    if finish is not None:
+                        found[gemm] = found[step] = finish
+    return found
+
+
+def _blocks(steps: Sequence[Step]) -> Iterable[Sequence[Step]]:
+    """The steps of a program, of each of its loops and of each branch."""
+    yield steps
+    for step in walk(tuple(steps)):
+        if isinstance(step, Loop):
+            yield step.steps
+        elif isinstance(step, Branch):
+            yield step.then
+            yield step.otherwise
+
+
+def _uses(program: Program) -> tuple[dict[Buffer, int], set[Buffer]]:
+    """How many launches use each buffer's memory, and the memory that is used otherwise than by them and products."""
+    launches: dict[Buffer, int] = {}
+    others = {storage(b) for b in (*program.inputs, *program.cells, *[o.buffer for o in program.outputs])}
+    for step in walk(program.steps):
+        match step:
+            case Launch(buffers=buffers):
+                for buffer in buffers:
+                    launches[storage(buffer)] = launches.get(storage(buffer), 0) + 1
+            case Gemm(out=out, a=a, b=b, beta=beta):
+                others |= {storage(matrix.buffer) for matrix in (a, b)}
+                others |= {storage(out.buffer)} if beta else set()
+            case Copy(target=target, source=source):
+                others |= {storage(target), storage(source)}
+            case Row(buffer=buffer, source=source):
+                others |= {storage(buffer), storage(source)}
+            case Read(buffer=buffer) | Branch(condition=Buffer() as buffer):
+                others.add(storage(buffer))
+            case Loop(rows=rows, swaps=swaps, until=until, executed=executed):
+                others |= {storage(b) for b in (until, executed) if b is not None}
+                others |= {storage(b) for swap in swaps for b in swap}
+                others |= {storage(b) for row in rows for b in (row.buffer, row.source)}
+            case _:
+                pass
+    return launches, others
+
+
+def _finish(gemm: Gemm, launch: Launch, position: int, kept: bool) -> Finish | None:
+    """The two as a pair, if each iteration reads the product's element of its own place, and nothing can fail."""
+    out, kernel, product = gemm.out, launch.kernel, launch.kernel.buffers[position]
+    if gemm.beta != 0 or out.offset != 0 or gemm.batch != 1 or product.dtype is not out.buffer.dtype:
+        return None
+    if product.dtype.name not in ELEMENTS or product.dtype.is_complex or kernel.failures or product in kernel.written:
+        return None
+    memory = [storage(buffer) for buffer in launch.buffers]
+    if memory.count(memory[position]) > 1:
+        return None
+    stages = schedule(kernel).stages
+    stage = stages[0]
+    if len(stages) > 1 or stage.form not in ("map", "nest") or len(stage.chain) > 2:
+        return None
+    if len(stage.body) > MOST_STATEMENTS or not all(isinstance(s, (Declare, Store)) for s in stage.body):
+        return None
+    places = [n.args[0] for n in nodes_of(stage.body) if n.op is load_op and n.param is product]
+    if not places or not all(_is_own(place, stage) for place in places):
+        return None
+    return Finish(gemm, launch, stage, position, kept)
+
+
+def _is_own(place: Scalar, stage: Stage) -> bool:
+    """Whether a place is that of the iteration, where rows follow each other without gaps."""
+    *outer, inner = stage.chain
+    if stride(place, inner.index) != 1 or any(stride(place, loop.index) != inner.extent for loop in outer):
+        return False
+    return substitute(place, {loop.index: as_int(0) for loop in stage.chain}) is as_int(0)
+
+
+# In one launch --------------------------------------------------------------------------------------------------------
+
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Planned:
+    """A product that may yet be done together with its finish: ``out = a @ b`` of these sizes."""
+
+    product: "Product"
+    out: Operand
+    a: Operand
+    b: Operand
+
+    @property
+    def reads(self) -> tuple[Place, ...]:
+        """Both operands."""
+        return self.a.place, self.b.place
+
+    @property
+    def writes(self) -> tuple[Place, ...]:
+        """The product."""
+        return (self.out.place,)
+
+
+def fused(
+    prepared: "Prepared", actions: Sequence[Action | Planned], steps: Sequence[Step | None]
+) -> list[Action | None]:
+    """The actions, those pairs in one that can be: the product is None then, and done where its finish is.
+
+    ``steps`` are what the actions are of.
+    """
+    made: list[Action | None] = [None if isinstance(action, Planned) else action for action in actions]
+    planned: dict[int, Planned] = {}
+    latest: dict[Finish, int] = {}
+    for position, (action, step) in enumerate(zip(actions, steps, strict=True)):
+        finish = None if step is None else prepared.finishes.get(step)
+        if isinstance(action, Planned):
+            planned[position] = action
+            if finish is not None:
+                latest[finish] = position
+        elif isinstance(action, KernelAction) and finish in latest:
+            assert finish is not None
+            before = latest.pop(finish)
+            if position - before <= _FURTHEST:
+                one = _one(prepared, finish, planned[before], actions[before + 1 : position], action)
+                if one is not None:
+                    del planned[before]
+                    made[position] = one
+    for position, product in planned.items():
+        made[position] = ProductAction(prepared.product(product.product), product.out, product.a, product.b)
+    return made
+
+
+def _one(
+    prepared: "Prepared", finish: Finish, product: Planned, between: Sequence[Action | Planned], kernel: KernelAction
+) -> FusedAction | None:
+    """A product and its finish as one action; None where that would not be the same, or is no use."""
+    sizes, out = product.product, product.out
+    if out.place != kernel.places[finish.position] or not (out.row_stride == sizes.n or sizes.m == 1):
+        return None
+    parameters = struct.unpack_from(f"{len(finish.launch.parameters)}q", kernel.rest)
+    if out.column_stride != 1 or sizes.batch != 1 or not finish.fits(sizes.m, sizes.n, parameters):
+        return None
+    if out.place.base in prepared.kept or _overlap(kernel.writes, (*product.reads, out.place)):
+        return None
+    for action in between:
+        if _overlap(action.writes, (*product.reads, out.place)) or _overlap(action.reads, (out.place,)):
+            return None
+    products: Any = prepared.products
+    multiply = products.finished(sizes, epilogue_of(finish))
+    if multiply is None:
+        return None
+    reads = (*product.reads, *[place for place in kernel.reads if place != out.place])
+    writes = (*kernel.writes, out.place) if finish.kept else kernel.writes
+    return FusedAction(multiply, out, product.a, product.b, kernel, reads, writes)
+
+
+def _overlap(some: Sequence[Place], others: Sequence[Place]) -> bool:
+    """Whether any of these are the same memory in part."""
+    return any(
+        p.base == q.base and p.offset < q.offset + q.size and q.offset < p.offset + p.size
+        for p in some for q in others
+    )  # fmt: skip
+
+
+# The text -------------------------------------------------------------------------------------------------------------
+
+_epilogues: dict[str, Epilogue] = {}
+
+
+def finish_texts(program: Program) -> list[str]:
+    """What products of a program may end with, with names for people."""
+    found = dict.fromkeys(finishes_of(program).values())
+    return [finish_text(finish, Variant.of(finish.launch), f"finish_{finish.launch.kernel.name}") for finish in found]
+
+
+def epilogue_of(finish: Finish) -> Epilogue:
+    """What a product's kernel has at its end: one for all kernels that differ in names only."""
+    variant = Variant.of(finish.launch)
+    key = variant.key(f"after a product {finish.position} {finish.kept}")
+    found = _epilogues.get(key)
+    if found is None:
+        found = _epilogues.setdefault(key, _epilogue(finish, variant, key[:12]))
+    return found
+
+
+def _epilogue(finish: Finish, variant: Variant, name: str) -> Epilogue:
+    kernel = variant.kernel
+    kinds = [f"{'' if b in kernel.written else 'const '}{MEMORY[b.dtype]}* finish_" for b in kernel.buffers]
+    kinds += ["i64 finish_"] * len(kernel.parameters) + ["int* finish_", "int finish_"]
+    parameters = "".join(f", {kind}{k}" for k, kind in enumerate(kinds))
+    arguments = ", ".join(["value", "row", "column", "n", *[f"finish_{k}" for k in range(len(kinds))]])
+    functions = finish_text(finish, variant, f"st_finish_{name}")
+    return Epilogue(f"st_finish_{name}({arguments});", (), parameters, functions, name, finish.kept)
+
+
+def finish_text(finish: Finish, variant: Variant, symbol: str) -> str:
+    """The function that does a kernel's work for one element, and what it calls."""
+    writer = _FinishWriter(finish, variant)
+    text = writer.text(symbol)
+    body = "\n".join([*writer.functions.values(), text])
+    called = dict.fromkeys(re.findall(r"\bst_\w+", body)).keys() - writer.functions.keys() - {symbol}
+    return f"{prelude.functions(called)}{body}"
+
+
+class _FinishWriter(StageWriter):
+    """Writes a stage's body for one element, whose product is an argument."""
+
+    def __init__(self, finish: Finish, variant: Variant) -> None:
+        names = Identifiers()
+        self.product, self.finish = names.fresh("value"), finish
+        self.row, self.column, self.columns = (names.fresh(name) for name in ("row", "column", "columns"))
+        for buffer in variant.kernel.buffers:
+            names.of(buffer, buffer.name)
+        super().__init__(variant.kernel, Schedule((finish.stage,)), finish.stage, names, variant.aliased)
+
+    def text(self, symbol: str) -> str:
+        """The whole function."""
+        kernel, chain = self.kernel, self.stage.chain
+        self.line(f"if (first < 0 && *status != {NO_FAILURE}) return;")
+        places = [f"{self.row} * {self.columns} + {self.column}"] if len(chain) == 1 else [self.row, self.column]
+        for loop, place in zip(chain, places, strict=True):
+            self.line(f"const i64 {self.names.of(loop.index, loop.index.param.name)} = {place};")
+        self.statements(self.stage.body)
+        value = f"{MEMORY[self.finish.element.dtype]} {self.product}"
+        sizes = [f"i64 {name}" for name in (self.row, self.column, self.columns)]
+        listed = [value, *sizes, *[self._pointer(b) for b in kernel.buffers]]
+        listed += [f"i64 p{k}" for k in range(len(kernel.parameters))]
+        body = "\n".join(self.lines)
+        return (
+            f"// {kernel.name}, at the end of a product: what becomes of an element of {self.finish.element.name}\n"
+            f"static __device__ __forceinline__ void {symbol}({', '.join(listed)}, int* status, int first) {{\n"
+            f"{body}\n}}\n"
+        )
+
+    def load(self, buffer: Buffer, place: Scalar, at: str) -> str:
+        """An element of a buffer; that of the product is at hand."""
+        return self.product if buffer is self.finish.element else super().load(buffer, place, at)
