@@ -115,7 +115,7 @@ def runtime_library() -> Path:
 
 
 def _build_runtime(sources: Sequence[Path], target: Path) -> None:
-    flags = ("-std=c++17", "-O1", "-fPIC", "-Wall", "-Wextra", "-Werror")
+    flags = ("-std=c++17", "-O2", "-fPIC", "-Wall", "-Wextra", "-Werror")
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         objects = [Path(scratch) / f"{source.stem}.o" for source in sources]
         commands = [[_path(), *flags, "-c", str(s), "-o", str(o)] for s, o in zip(sources, objects, strict=True)]

@@ -1,5 +1,5 @@
 // Races, bounds and unwritten memory: the code of -fsanitize=thread calls us for every access to memory, and we
-// keep for each byte who wrote and read it last. Order is what the program asks for, not what happened to be:
+// keep for each word (where it is taken apart, for each byte) who wrote and read it last. Order is what the program asks for, not what happened to be:
 // two accesses by different threads, one of them a write, must be ordered by a barrier (in a block), a warp's
 // __syncwarp, or fences around an atomic counter (between blocks).
 #include <dlfcn.h>
@@ -16,7 +16,7 @@ namespace st {
 
 namespace {
 
-constexpr std::size_t kPage = 4096, kMostPages = 1024;
+constexpr std::size_t kPage = 4096, kWord = 4, kMostPages = 4096;
 constexpr std::uint32_t kAtomic = 1u << 31;
 
 struct Access { std::uint32_t thread, time; };  // the thread's number in the grid; ticks of its block's clock
@@ -24,6 +24,12 @@ struct Access { std::uint32_t thread, time; };  // the thread's number in the gr
 struct Cell {
   std::uint32_t written_in, read_in;  // the run (a launch, for shared memory a block) which the records are of
   Access write, read, other_read;
+};
+
+struct Page {
+  Cell words[kPage / kWord];
+  bool split[kPage / kWord];  // this word's records are those of its bytes
+  std::vector<Cell> bytes;
 };
 
 struct Release { std::uint32_t block_time; std::vector<std::uint32_t> thread_times; };
@@ -41,9 +47,9 @@ struct Acquired {
   bool by_all;
 };
 
-std::unordered_map<std::uintptr_t, std::unique_ptr<Cell[]>> pages;
-std::uintptr_t last_page = 0;
-Cell* last_cells = nullptr;
+std::unordered_map<std::uintptr_t, std::unique_ptr<Page>> pages;
+std::uintptr_t last_number = 0;
+Page* last_page = nullptr;
 
 std::uint32_t run_counter = 0, launch_run = 0, block_run = 0;
 std::uint32_t clock_now = 1, block_since = 1;
@@ -59,12 +65,23 @@ std::uintptr_t foreign = UINTPTR_MAX;  // the lowest argument that points to mem
 const Allocation* last_block = nullptr;
 bool last_writable = false;
 
-Cell* cells_of(std::uintptr_t page) {
-  if (page == last_page) return last_cells;
-  std::unique_ptr<Cell[]>& cells = pages[page];
-  if (!cells) cells = std::make_unique<Cell[]>(kPage);
-  last_page = page;
-  return last_cells = cells.get();
+Page& page_of(std::uintptr_t address) {
+  const std::uintptr_t number = address / kPage;
+  if (number == last_number) return *last_page;
+  std::unique_ptr<Page>& page = pages[number];
+  if (!page) page = std::make_unique<Page>();
+  last_number = number;
+  return *(last_page = page.get());
+}
+
+Cell& byte_of(Page& page, std::uintptr_t address) {
+  const std::size_t word = address % kPage / kWord;
+  if (!page.split[word]) {
+    page.bytes.resize(kPage);
+    std::fill_n(&page.bytes[word * kWord], kWord, page.words[word]);
+    page.split[word] = true;
+  }
+  return page.bytes[address % kPage];
 }
 
 std::uint32_t global_number(unsigned thread) { return launch.block_number * launch.threads + thread; }
@@ -187,9 +204,9 @@ void find_block(std::uintptr_t address, std::size_t size, bool write) {
   if (write && !last_writable) fail("it writes %s, a constant parameter", describe(address).c_str());
 }
 
-void access(const void* place, std::size_t size, bool write, bool atomic) {
-  if (running == nullptr || !launch.tracked || on_fiber_stack(place)) return;
-  const std::uintptr_t address = reinterpret_cast<std::uintptr_t>(place);
+void access(const void* pointer, std::size_t size, bool write, bool atomic) {
+  if (running == nullptr || !launch.tracked || on_fiber_stack(pointer)) return;
+  const std::uintptr_t address = reinterpret_cast<std::uintptr_t>(pointer);
   const bool shared = in_shared_memory(address);
   if (shared) {
     const SharedArray* array = shared_array_at(address);
@@ -199,8 +216,17 @@ void access(const void* place, std::size_t size, bool write, bool atomic) {
     find_block(address, size, write);
   }
   const std::uint32_t run = shared ? block_run : launch_run;
-  for (std::size_t k = 0; k < size; ++k)
-    check(address + k, cells_of((address + k) / kPage)[(address + k) % kPage], run, write, atomic, shared);
+  for (std::uintptr_t place = address, end = address + size; place < end;) {
+    Page& page = page_of(place);
+    const std::size_t word = place % kPage / kWord;
+    if (place % kWord == 0 && end - place >= kWord && !page.split[word]) {
+      check(place, page.words[word], run, write, atomic, shared);
+      place += kWord;
+    } else {
+      check(place, byte_of(page, place), run, write, atomic, shared);
+      ++place;
+    }
+  }
 }
 
 void release(Counter& counter) {
@@ -238,7 +264,7 @@ void track_launch() {
   foreign = UINTPTR_MAX;
   if (pages.size() > kMostPages) {
     pages.clear();
-    last_page = 0;
+    last_number = 0;
   }
   const Kernel& kernel = *launch.kernel;
   const char* name = kernel.parameter_names;
@@ -267,7 +293,7 @@ std::string broken_promise() {
   for (const Argument& one : arguments)
     for (const Argument& two : arguments) {
       if (&one >= &two || !one.restricted || !two.restricted || one.block == nullptr || one.address != two.address) continue;
-      const Cell& cell = cells_of(one.address / kPage)[one.address % kPage];
+      const Cell& cell = byte_of(page_of(one.address), one.address);
       if (cell.read_in == launch_run && cell.written_in == launch_run) return one.name + " and " + two.name;
     }
   return "";
