@@ -164,9 +164,7 @@ def test_a_step_of_training(host: HostDevice, dtype: str) -> None:
         w1, b1, w2 = parameters
         cost = ((T.dot(T.nnet.relu(T.dot(x, w1) + b1), w2) - y) ** 2).sum()
         changes = T.grad(cost, parameters)
-        updates = {
-            k: p - T.cast(0.01, dtype) * g for k, (p, g) in enumerate(zip(parameters, changes, strict=True))
-        }
+        updates = {k: p - T.cast(0.01, dtype) * g for k, (p, g) in enumerate(zip(parameters, changes, strict=True))}
         held = [values(2, 11, 20), values(3, 20), values(4, 20, 6)]
         return Case([x, y], [cost], [values(0, 14, 11), values(1, 14, 6)], parameters, updates, held)
 
@@ -259,12 +257,12 @@ def test_nothing_is_updated_when_something_failed(host: HostDevice) -> None:
 def test_order() -> None:
     """In a graph it waits for who writes what it reads and, where it must not run after a failure, for who may fail."""
     a, b, out, w = (Place(0, 64 * k, 64) for k in range(4))
-    operands = [Operand(place, 4, 1, 0) for place in (out, a, b)]
+    product, left, right = (Operand(place, 4, 1, 0) for place in (out, a, b))
     writes_a = KernelAction((), (a,), b"", (), (a,))
     may_fail = KernelAction((), (), b"", (), (), fails=True)
     for gated in (False, True):
         update = KernelAction((), (w, out, w), b"", (out, w), (w,), gated=gated)
-        both = FusedAction(print, *operands, update, (a, b, w), (w,))
+        both = FusedAction(print, product, left, right, update, (a, b, w), (w,))
         reads_w = KernelAction((), (w,), b"", (w,), ())
         assert dependencies([writes_a, may_fail, both, reads_w], [0]) == [[], [], [0, 1] if gated else [0], [2]]
 
@@ -291,6 +289,20 @@ def test_kernels_that_differ_in_names_only_are_one(host: HostDevice) -> None:
     assert len(set(host.launches)) == 1
     epilogues = {fusion.epilogue_of(finish) for finish in fusion.finishes_of(case.program).values()}
     assert len(epilogues) == 1
+
+
+def test_elements_are_read_before_any_is_stored() -> None:
+    """But for what a kernel stored itself."""
+    x, w, s = (matrix(name, "float64") for name in "xws")
+    faster = s - T.dot(x, x)
+    given, held = [np.zeros((4, 4))], [np.zeros((4, 4)), np.zeros((4, 4))]
+    (finish,) = set(fusion.finishes_of(Case([x], [], given, [w, s], {0: w + faster, 1: faster}, held).program).values())
+    body = fusion.epilogue_of(finish).functions.partition("{")[2]
+    lines = [line.strip() for line in body.splitlines()]
+    assert sum("= s[i]" in line for line in lines) == sum("= w[i]" in line for line in lines) == 1
+    first, second = finish.stage.body
+    assert len(fusion._early(finish, (first, second))) == 2
+    assert len(fusion._early(finish, (second, first))) == 1  # first stores what second reads
 
 
 def test_it_can_be_seen(host: HostDevice) -> None:

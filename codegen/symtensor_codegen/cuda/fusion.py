@@ -13,17 +13,27 @@ from typing import TYPE_CHECKING, Any, Final
 
 from symtensor_codegen.cuda import prelude
 from symtensor_codegen.cuda.actions import Action, FusedAction, KernelAction, Operand, Place, ProductAction
-from symtensor_codegen.cuda.dependence import nodes_of
+from symtensor_codegen.cuda.dependence import nodes_of, stores_of
 from symtensor_codegen.cuda.emit import NO_FAILURE, StageWriter
 from symtensor_codegen.cuda.kernels import Variant
 from symtensor_codegen.cuda.matmul_kernels import ELEMENTS, Epilogue
 from symtensor_codegen.cuda.operations import MEMORY
 from symtensor_codegen.cuda.schedule import Schedule, Stage, schedule
 from symtensor_codegen.cuda.values import Identifiers
+from symtensor_codegen.expr import topological
 from symtensor_codegen.finish import storage
-from symtensor_codegen.loops import Declare, Store
+from symtensor_codegen.loops import Declare, Statement, Store
 from symtensor_codegen.program import Branch, Copy, Gemm, Launch, Loop, Program, Read, Row, Step, walk
-from symtensor_codegen.scalar import Buffer, Scalar, as_int, load_op
+from symtensor_codegen.scalar import (
+    Buffer,
+    Scalar,
+    as_int,
+    checked_op,
+    guarded_op,
+    load_op,
+    rarely_op,
+    register_op,
+)
 from symtensor_codegen.substitution import stride, substitute
 
 if TYPE_CHECKING:
@@ -151,7 +161,6 @@ def _is_own(place: Scalar, stage: Stage) -> bool:
 # In one launch --------------------------------------------------------------------------------------------------------
 
 
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Planned:
     """A product that may yet be done together with its finish: ``out = a @ b`` of these sizes."""
@@ -247,7 +256,9 @@ def finish_texts(program: Program) -> list[str]:
 def epilogue_of(finish: Finish) -> Epilogue:
     """What a product's kernel has at its end: one for all kernels that differ in names only."""
     variant = Variant.of(finish.launch)
-    key = variant.key(f"after a product {finish.position} {finish.kept}")
+    memory = [storage(buffer) for buffer in finish.launch.buffers]
+    same = [memory.index(each) for each in memory]
+    key = variant.key(f"after a product {finish.position} {finish.kept} {same}")
     found = _epilogues.get(key)
     if found is None:
         found = _epilogues.setdefault(key, _epilogue(finish, variant, key[:12]))
@@ -283,6 +294,7 @@ class _FinishWriter(StageWriter):
         for buffer in variant.kernel.buffers:
             names.of(buffer, buffer.name)
         super().__init__(variant.kernel, Schedule((finish.stage,)), finish.stage, names, variant.aliased)
+        self.early: dict[tuple[Buffer, Scalar], str] = {}  # elements that have been read, by place
 
     def text(self, symbol: str) -> str:
         """The whole function."""
@@ -291,6 +303,8 @@ class _FinishWriter(StageWriter):
         places = [f"{self.row} * {self.columns} + {self.column}"] if len(chain) == 1 else [self.row, self.column]
         for loop, place in zip(chain, places, strict=True):
             self.line(f"const i64 {self.names.of(loop.index, loop.index.param.name)} = {place};")
+        for node in _early(self.finish, self.stage.body):
+            self.early[node.param, node.args[0]] = self.held(node)
         self.statements(self.stage.body)
         value = f"{MEMORY[self.finish.element.dtype]} {self.product}"
         sizes = [f"i64 {name}" for name in (self.row, self.column, self.columns)]
@@ -304,5 +318,33 @@ class _FinishWriter(StageWriter):
         )
 
     def load(self, buffer: Buffer, place: Scalar, at: str) -> str:
-        """An element of a buffer; that of the product is at hand."""
-        return self.product if buffer is self.finish.element else super().load(buffer, place, at)
+        """An element of a buffer; that of the product is at hand, others have been read before anything is stored."""
+        if buffer is self.finish.element:
+            return self.product
+        return self.early.get((buffer, place)) or super().load(buffer, place, at)
+
+
+def _early(finish: Finish, body: Sequence[Statement]) -> list[Scalar]:
+    """The elements that may be read before anything is stored, so that nobody waits for one after the other.
+
+    Not those that a statement stored before, perhaps by another name of its memory, nor what not everybody reads.
+    """
+    nodes = nodes_of(body)
+    if any(n.op is guarded_op or n.op is rarely_op for n in nodes):
+        return []
+    memory = dict(zip(finish.launch.kernel.buffers, map(storage, finish.launch.buffers), strict=True))
+    stored: set[Buffer] = set()
+    late: set[Scalar] = set()
+    for statement in body:
+        late |= {n for n in nodes_of([statement]) if n.op is load_op and memory[n.param] in stored}
+        stored |= {memory[s.buffer] for s in stores_of([statement])}
+    return [
+        n for n in nodes
+        if n.op is load_op and n.param is not finish.element and n not in late and _is_known(n.args[0])
+    ]  # fmt: skip
+
+
+def _is_known(place: Scalar) -> bool:
+    """Whether a place follows from parameters and the iteration alone."""
+    order = topological([place], lambda n: n.args)
+    return not any(n.op is load_op or n.op is checked_op or n.op is register_op for n in order)
