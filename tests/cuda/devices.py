@@ -15,6 +15,7 @@ from collections.abc import Iterator
 import pytest
 
 import symtensor
+from symtensor_codegen.cuda import compile
 from symtensor_codegen.cuda import device as devices
 from tests.cuda.host import HostDevice, host_device
 
@@ -47,9 +48,21 @@ def device(request: pytest.FixtureRequest) -> Iterator[str]:
     try:
         with symtensor.config.change(device="cpu" if name == "cpu" else "cuda"):
             yield name
+        if name == "host":
+            _compile_for_gpu(_host())
     finally:
         if name == "host":
             devices.forget("cuda:0")
+
+
+_compiled: set[tuple[str, str]] = set()
+
+
+def _compile_for_gpu(host: HostDevice) -> None:
+    """What ran on the CPU must be machine code for a GPU, too: every text is compiled for one architecture."""
+    new = [source for source in host.texts if source not in _compiled]
+    _compiled.update(new)
+    compile.cubins(new, "sm_90")
 
 
 @pytest.fixture

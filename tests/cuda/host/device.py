@@ -185,6 +185,11 @@ class HostDevice:
         image = self._images.get((source, symbol))
         return self.code_many([(source, symbol)]) if image is None else image
 
+    @property
+    def texts(self) -> list[tuple[str, str]]:
+        """Every text compiled so far, with its symbol."""
+        return list(self._images)
+
     def code_many(self, sources: Sequence[tuple[str, str]]) -> bytes:
         """One shared object of many texts with their symbols; `code` then knows each of them.
 
