@@ -14,9 +14,9 @@ import pytest
 
 from symtensor_codegen import dtypes
 from symtensor_codegen.cuda import compile as compiler
-from symtensor_codegen.cuda import matrix_products
+from symtensor_codegen.cuda import matmul_choice, matrix_products
 from symtensor_codegen.cuda.compile import FULL
-from symtensor_codegen.cuda.matmul_choice import Choice, choose, tiles
+from symtensor_codegen.cuda.matmul_choice import Choice, has_room, tiles
 from symtensor_codegen.cuda.matmul_kernels import (
     ELEMENTS,
     PRECISIONS,
@@ -91,10 +91,10 @@ class Case:
         np.testing.assert_array_equal(found[: self.shift], self.out[: self.shift])
 
 
-def generated(case: Case, tile: Tile = SMALL, splits: int = 1) -> Generated:
-    """The product with a tile of the test's choice."""
+def generated(case: Case, tile: Tile = SMALL, splits: int = 1, clusters: bool = False) -> Generated:
+    """The product with a tile of the test's choice; ``clusters``: split among the blocks of a cluster."""
     p = case.product
-    scratch = splits * p.m * p.n * p.batch * p.dtype.itemsize if splits > 1 else 0
+    scratch = splits * p.m * p.n * p.batch * p.dtype.itemsize if splits > 1 and not clusters else 0
     return Generated(MatrixProducts(case.device).means, p, "float32", Choice(tile, splits, 0.0, scratch))
 
 
@@ -128,6 +128,25 @@ def test_factors_batches_and_splits(checked_host: HostDevice, dtype: str, splits
     for alpha, beta, batch in ((1.0, 0.0, 2), (-0.5, 2.0, 1), (1.0, 1.0, 3)):
         case = Case(checked_host, dtype, 17, 21, 300, batch=batch, alpha=alpha, beta=beta, gap=1)
         case.check(generated(case, tile, splits))
+
+
+@pytest.mark.parametrize("blocks", [2, 4, 8])
+@pytest.mark.parametrize("turned", ORIENTATIONS)
+def test_clusters(checked_host: HostDevice, blocks: int, turned: tuple[bool, bool]) -> None:
+    """Blocks that share the terms, some of them without any, and give each other their sums."""
+    for m, n, k, beta in ((16, 32, 32 * blocks, 0.0), (19, 37, 70, 0.5), (3, 2, 9, 0.0)):
+        case = Case(checked_host, "float32", m, n, k, turned, beta=beta, gap=1)
+        multiply = generated(case, Tile(16, 16, 4, 4, 2, 8, 2), blocks, clusters=True)
+        assert not multiply.uses_scratch
+        assert f"_by{blocks}_folded" in multiply.description
+        case.check(multiply)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "complex64", "complex128"])
+def test_clusters_of_other_types(checked_host: HostDevice, dtype: str) -> None:
+    tile = Tile(16, 16, 4, 4, 2, 8 * 4 // ELEMENTS[dtype].size, 2)
+    case = Case(checked_host, dtype, 17, 20, 50, batch=2, alpha=-0.5, beta=1.0)
+    case.check(generated(case, tile, 2, clusters=True))
 
 
 @pytest.mark.parametrize(
@@ -212,34 +231,6 @@ def test_one_set_of_kernels_for_a_device(host: HostDevice) -> None:
     assert MatrixProducts(host).means is MatrixProducts(host, "tf32").means
 
 
-# Choice ---------------------------------------------------------------------------------------------------------------
-
-
-def test_small_products_fill_the_device() -> None:
-    """Products of a training step of small layers, on a GPU of 132 multiprocessors."""
-    for m, n, k in ((128, 512, 784), (128, 512, 512), (784, 512, 128), (512, 512, 128), (32, 1024, 256)):
-        choice = choose(ELEMENTS["float32"], "float32", m, n, k, 1, 132)
-        blocks = -(-m // choice.tile.rows) * -(-n // choice.tile.columns) * choice.splits
-        assert blocks >= 100
-        assert choice.splits == 1  # one launch
-
-
-def test_long_sums_are_split() -> None:
-    choice = choose(ELEMENTS["float32"], "float32", 16, 16, 1 << 20, 1, 132)
-    assert choice.splits >= 132
-    assert choice.scratch == choice.splits * 16 * 16 * 4
-    assert choose(ELEMENTS["float32"], "float32", 4096, 4096, 4096, 1, 132).tile.rows == 128
-    assert choose(ELEMENTS["float32"], "float32", 4096, 4096, 3 << 30, 1, 4).splits >= 3  # terms fit in 32 bits
-
-
-@pytest.mark.parametrize("dtype", ELEMENTS)
-def test_tiles_fit(dtype: str) -> None:
-    for tile in tiles(ELEMENTS[dtype], "float32"):
-        assert tile.depth % (tile.slices * ELEMENTS[dtype].lanes) == 0
-        assert tile.group * tile.slices in (64, 128, 256)
-        assert tile.slices == 1 or tile.slices * tile.rows * tile.columns * ELEMENTS[dtype].size <= SHARED_LIMIT
-
-
 # Code for GPUs --------------------------------------------------------------------------------------------------------
 
 
@@ -248,7 +239,9 @@ def texts(dtype: str, precision: str) -> Iterator[tuple[str, str]]:
     for number, tile in enumerate(tiles(element, precision)):
         a, b = ORIENTATIONS[number % 4]
         variant = Variant(element, tile, not a, b, element.lanes, 1, precision, number % 2 == 1)
-        yield FULL + matmul_text(variant), variant.symbol
+        clustered = replace(variant, cluster=4, split=False)
+        for each in (variant, clustered) if has_room(element, precision, tile) else (variant,):
+            yield FULL + matmul_text(each), each.symbol
 
 
 @pytest.mark.parametrize(
@@ -272,6 +265,13 @@ def test_compiles_for_other_gpus() -> None:
     assert compiler.cubin(combine_text(ELEMENTS["complex64"], "combine"), "sm_90")
     assert "cp.async" not in compiler.ptx(text, "sm_75")
     assert "cp.async" in compiler.ptx(text, "sm_80")
+
+
+def test_clusters_for_gpus() -> None:
+    """Known when the kernel is compiled, for devices from sm_90 on."""
+    text, symbol = next(pair for pair in texts("float32", "float32") if "_by4" in pair[1])
+    assert ".reqnctapercluster 1, 4, 1" in compiler.ptx(text, "sm_90", symbol)
+    compiler.cubins([(text, symbol)], "sm_120")
 
 
 @pytest.mark.parametrize(("precision", "name"), [("tf32", "tf32"), ("bfloat16", "bf16"), ("float16", "f16")])
@@ -431,7 +431,7 @@ def with_library(blas: Blas, monkeypatch: pytest.MonkeyPatch) -> HostDevice:
     """A device that has cuBLAS, for products of any size."""
     device = HostDevice()
     monkeypatch.setattr(MatrixProducts(device).means, "library_missing", "")
-    monkeypatch.setattr(matrix_products, "_SMALL", dict.fromkeys(ELEMENTS, 0))
+    monkeypatch.setattr(matmul_choice, "library_cycles", lambda *sizes: 0.0)
     return device
 
 
@@ -457,9 +457,9 @@ def test_precision_of_the_library(with_library: HostDevice, blas: Blas, precisio
     assert blas.modes == [mode, 68, 70]
 
 
-def test_no_terms_never_go_to_the_library(with_library: HostDevice) -> None:
-    case = Case(with_library, "float32", 3, 3, 0)
-    multiply = MatrixProducts(with_library)(case.product)
+def test_no_terms_never_go_to_the_library(host: HostDevice) -> None:
+    case = Case(host, "float32", 3, 3, 0)
+    multiply = MatrixProducts(host)(case.product)
     assert isinstance(multiply, Generated)
     case.check(multiply)
 
@@ -469,7 +469,7 @@ def test_library_missing(host: HostDevice, monkeypatch: pytest.MonkeyPatch) -> N
     device = HostDevice()
     products = MatrixProducts(device)
     monkeypatch.setattr(products.means, "library_missing", "")
-    monkeypatch.setattr(matrix_products, "_SMALL", dict.fromkeys(ELEMENTS, 0))
+    monkeypatch.setattr(matmul_choice, "library_cycles", lambda *sizes: 0.0)
     monkeypatch.setitem(sys.modules, "nvmath", None)
     case = Case(device, "float32", 3, 4, 5)
     case.check(products(case.product))

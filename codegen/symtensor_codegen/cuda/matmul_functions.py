@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["COPIES", "ELEMENTS", "Element", "arithmetic"]
+__all__ = ["CLUSTERS", "COPIES", "ELEMENTS", "Element", "arithmetic"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,7 @@ template <int N>
     #pragma unroll
     for (int i = 0; i < {lanes}; ++i) to[line + i][term] = pack.at[i];
 }}
+{inline} bool st_present(f64 factor) {{ return (u64)__double_as_longlong(factor) << 1 != 0; }}
 {inline} int st_clamp(i64 count, int most) {{ return count < 0 ? 0 : count < most ? (int)count : most; }}
 """
 
@@ -120,5 +121,28 @@ template <int N, class T> static __device__ __forceinline__ void st_fetch(T* to,
 }
 static __device__ __forceinline__ void st_commit() {}
 template <int K> static __device__ __forceinline__ void st_wait() {}
+#endif
+"""
+
+
+CLUSTERS: Final = """\
+// Blocks of a cluster: each tells the others that it has begun; and what they wrote to each other's memory before
+// st_exchange is there after it. On the host they are one block.
+#ifndef ST_HOST
+static __device__ __forceinline__ void st_begin() { asm volatile("barrier.cluster.arrive.relaxed;" ::: "memory"); }
+static __device__ __forceinline__ void st_wait_for_begin() { asm volatile("barrier.cluster.wait;" ::: "memory"); }
+static __device__ __forceinline__ void st_exchange() {
+    asm volatile("barrier.cluster.arrive.release;" ::: "memory");
+    asm volatile("barrier.cluster.wait.acquire;" ::: "memory");
+}
+template <class T> static __device__ __forceinline__ T* st_of_block(T* shared, int rank) {
+    T* there;
+    asm("mapa.u64 %0, %1, %2;" : "=l"(there) : "l"(shared), "r"(rank));
+    return there;
+}
+#else
+static void st_begin() {}
+#define st_wait_for_begin() __syncthreads()
+#define st_exchange() __syncthreads()
 #endif
 """

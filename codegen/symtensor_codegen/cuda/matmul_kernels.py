@@ -9,8 +9,9 @@ Both operands may lie either way round. One whose neighbours lie along k is kept
 reads several terms of one row at once), one whose neighbours lie along its rows or columns too (a thread reads several
 rows of one term): nothing is transposed on the way.
 
-A long k may besides be *split* among blocks. Each leaves its sums in scratch memory, and a second kernel
-(``combine_text``) adds them, in order.
+A long k may besides be *split* among blocks. Up to eight of them form a cluster, where devices have these (from
+sm_90 on): each gives its sums to the blocks that store them, and everything is one launch. Otherwise each leaves its
+sums in scratch memory, and a second kernel (``combine_text``) adds them. The order of additions is fixed.
 """
 
 from __future__ import annotations
@@ -19,10 +20,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from symtensor_codegen.cuda import matmul_tensor_cores as tensor_cores
-from symtensor_codegen.cuda.matmul_functions import COPIES, ELEMENTS, Element, arithmetic
+from symtensor_codegen.cuda.matmul_functions import CLUSTERS, COPIES, ELEMENTS, Element, arithmetic
+from symtensor_codegen.cuda.matmul_operands import Operand
 from symtensor_codegen.cuda.prelude import TYPES
 
-__all__ = ["ELEMENTS", "PRECISIONS", "Element", "Epilogue", "Tile", "Variant", "combine_text", "matmul_text"]
+__all__ = [
+    "ELEMENTS", "PRECISIONS", "Element", "Epilogue", "Tile", "Variant", "combine_text", "matmul_text", "memory_of",
+]  # fmt: skip
 
 PRECISIONS: Final = ("float32", "tf32", "bfloat16", "float16")
 
@@ -79,6 +83,8 @@ class Variant:
     """One kernel. ``a_along_k``: the neighbours of an element of ``a`` in memory are further terms, not further rows.
 
     ``a_chunk`` and ``b_chunk`` are the elements copied at once, as many as both operand's alignments allow.
+    ``cluster``: among how many blocks of a cluster k is split; ``folded``: for devices of the host, which have no
+    clusters, they are one block of as many times the threads.
     """
 
     element: Element
@@ -90,6 +96,8 @@ class Variant:
     precision: str = "float32"
     split: bool = False
     epilogue: Epilogue = Epilogue()
+    cluster: int = 1
+    folded: bool = False
 
     @property
     def uses_tensor_cores(self) -> bool:
@@ -102,72 +110,115 @@ class Variant:
         return self.tile.group * self.tile.slices * (32 if self.uses_tensor_cores else 1)
 
     @property
+    def launched(self) -> int:
+        """Threads of a block as it is launched."""
+        return self.threads * (self.cluster if self.folded else 1)
+
+    @property
     def symbol(self) -> str:
         """A name that tells what the kernel is for."""
         tile, layouts = self.tile, f"{'rc'[not self.a_along_k]}{'rc'[self.b_along_k]}"
         kind = self.precision if self.uses_tensor_cores else self.element.spelling
         parts = f"{tile.rows}x{tile.columns}x{tile.depth}_{tile.thread_rows}x{tile.thread_columns}x{tile.slices}"
-        end = f"{'_split' if self.split else ''}{'_' if self.epilogue.name else ''}{self.epilogue.name}"
+        how = "_split" if self.split else f"_by{self.cluster}{'_folded' * self.folded}" if self.cluster > 1 else ""
+        end = f"{how}{'_' if self.epilogue.name else ''}{self.epilogue.name}"
         return f"matmul_{kind}_{layouts}_{parts}_{self.a_chunk}{self.b_chunk}{end}"
+
+
+def memory_of(variant: Variant) -> tuple[int, int]:
+    """The elements of a block's shared memory, and of them those that other blocks of the cluster write, at the end."""
+    tile = variant.tile
+    a, b = _operands(variant)
+    area = tile.rows * tile.columns
+    used = max((a.elements + b.elements) * tile.stages, tile.slices * area if tile.slices > 1 else 0)
+    received = area if variant.cluster > 1 else 0
+    return used + received, received
+
+
+def _operands(variant: Variant) -> tuple[Operand, Operand]:
+    tile = variant.tile
+    return (
+        Operand(variant, "a", "row", tile.rows, tile.thread_rows, variant.a_along_k, variant.a_chunk),
+        Operand(variant, "b", "column", tile.columns, tile.thread_columns, variant.b_along_k, variant.b_chunk),
+    )
 
 
 def matmul_text(variant: Variant) -> str:
     """The whole text of a product's kernel, named ``variant.symbol``."""
     element, tile = variant.element, variant.tile
-    a = _Operand(variant, "a", "row", tile.rows, tile.thread_rows, variant.a_along_k, variant.a_chunk)
-    b = _Operand(variant, "b", "column", tile.columns, tile.thread_columns, variant.b_along_k, variant.b_chunk)
+    a, b = _operands(variant)
     stage = a.elements + b.elements
-    memory = max(stage * tile.stages, tile.slices * tile.rows * tile.columns if tile.slices > 1 else 0)
+    memory, received = memory_of(variant)
     assert memory * element.size <= SHARED_LIMIT, f"{variant.symbol}: {memory * element.size} bytes"
     extra, functions = variant.epilogue.arguments(element), variant.epilogue.functions
     compute = tensor_cores.Compute(variant, a, b) if variant.uses_tensor_cores else _Compute(variant, a, b)
-    spelling = element.spelling
+    spelling, clustered, folded = element.spelling, variant.cluster > 1, variant.folded
+    several = f"__cluster_dims__(1, {variant.cluster}, 1) " if clustered and not folded else ""
+    last, back = tile.stages - 1, (1 - tile.stages) * stage
     return f"""\
-{TYPES}{arithmetic(element)}{COPIES}{compute.functions}{functions}
-extern "C" __global__ void __launch_bounds__({variant.threads}, 1) {variant.symbol}(
+{TYPES}{arithmetic(element)}{COPIES}{CLUSTERS if clustered else ""}{compute.functions}{functions}
+extern "C" {several}__global__ void __launch_bounds__({variant.launched}, 1) {variant.symbol}(
     const {spelling}* __restrict__ a, const {spelling}* __restrict__ b, {spelling}* __restrict__ out,
     i64 m, i64 n, i64 k, i64 a_stride, i64 b_stride, i64 out_stride, i64 a_batch, i64 b_batch, i64 out_batch,
     i64 depth, f64 alpha, f64 beta{extra}) {{
-    __shared__ st_pack memory[{memory * element.size // 16}];
-    {spelling}* const shared = ({spelling}*)memory;
-    const int thread = threadIdx.x;
+    __shared__ st_pack memory[{memory * element.size // 16 * (variant.cluster if folded else 1)}];
+{_who(variant, memory, received)}
 {compute.places}
-    const i64 across = (n + {tile.columns - 1}) / {tile.columns};
-    const i64 row0 = blockIdx.x / across * {tile.rows}, column0 = blockIdx.x % across * {tile.columns};
-    const i64 first = blockIdx.y * depth, terms = first + depth < k ? depth : k - first;
+    const u32 across = (u32)((n + {tile.columns - 1}) / {tile.columns});
+    const i64 row0 = blockIdx.x / across * {tile.rows}ll, column0 = blockIdx.x % across * {tile.columns}ll;
+    const i64 first = {"rank" if clustered else "blockIdx.y"} * depth, terms = first + depth < k ? depth : k - first;
     const int stages = terms > 0 ? (int)((terms + {tile.depth - 1}) / {tile.depth}) : 0;
     a += blockIdx.z * a_batch;
     b += blockIdx.z * b_batch;
 
     // What this thread copies of each stage: from where, and to where.
 {a.declare}{b.declare}
-    int missing = (int)terms, put = 0;
+    // The stages form a ring. Places in it are kept as addresses, which are expensive to compute.
+    int missing = (int)terms, put_number = 0, get_number = 0;
+    auto put = st_place(shared, 0);
+    const {spelling}* get = shared;
     const auto fetch = [&]() {{
-        const auto at = st_place(shared, put);
         if (missing >= {tile.depth}) {{
-{a.fetch("at")}{b.fetch(f"st_place(at, {a.elements})")}        }} else {{  // the last terms, and zeros
-{a.fetch_last("at")}{b.fetch_last(f"st_place(at, {a.elements})")}        }}
+{a.fetch("put")}{b.fetch(f"st_place(put, {a.elements})")}        }} else {{  // the last terms, and zeros
+{a.fetch_last("put")}{b.fetch_last(f"st_place(put, {a.elements})")}        }}
         missing -= {tile.depth};
-        put = put == {(tile.stages - 1) * stage} ? 0 : put + {stage};
+        put = st_place(put, put_number == {last} ? {back} : {stage});
+        put_number = put_number == {last} ? 0 : put_number + 1;
     }};
 {compute.declare}
-    int get = 0;
     #pragma unroll 1
-    for (int stage = {1 - tile.stages}; stage < stages; ++stage) {{  // before the first one only copies are begun
-        if (stage >= 0) {{
-            st_wait<{tile.stages - 2}>();
-            __syncthreads();
-        }}
+    for (int stage = {-last}; stage < {f"(int)(depth / {tile.depth})" if folded else "stages"}; ++stage) {{
+        const {spelling}* const left = get + left_at;
+        const {spelling}* const right = get + {a.elements} + right_at;
+        if (stage >= 0) {{  // before the first one only copies are begun
+            st_wait<{last - 1}>();
+            __syncthreads();{" if (stage >= stages) continue;" if folded else ""}
+{compute.first}        }}
         if (missing > 0) fetch();
         st_commit();
         if (stage < 0) continue;
-        const {spelling}* const left = shared + get + left_at;
-        const {spelling}* const right = shared + get + {a.elements} + right_at;
-{compute.multiply}        get = get == {(tile.stages - 1) * stage} ? 0 : get + {stage};
+{compute.multiply}        get += get_number == {last} ? {back} : {stage};
+        get_number = get_number == {last} ? 0 : get_number + 1;
     }}
 
 {_store(variant, compute.positions)}}}
 """
+
+
+def _who(variant: Variant, memory: int, received: int) -> str:
+    """Which thread this is, of which block of a cluster, and where the block's memory is."""
+    spelling, threads = variant.element.spelling, variant.threads
+    thread, rank = (f"threadIdx.x % {threads}", f"threadIdx.x / {threads}") if variant.folded else (
+        "threadIdx.x", "blockIdx.y"
+    )  # fmt: skip
+    shared = f"({spelling}*)memory" + (f" + rank * {memory}" if variant.folded else "")
+    if variant.cluster == 1:
+        return f"    {spelling}* const shared = {shared};\n    const int thread = {thread};"
+    return f"""\
+    const int thread = {thread}, rank = {rank};
+    {spelling}* const shared = {shared};
+    {spelling}* const received = shared + {memory - received};
+    st_begin();"""
 
 
 def combine_text(element: Element, symbol: str, epilogue: Epilogue = Epilogue()) -> str:
@@ -193,7 +244,7 @@ extern "C" __global__ void __launch_bounds__(256) {symbol}(
 
 def _finish(epilogue: Epilogue, indent: str) -> str:
     """From a sum to memory. ``to`` is not read where beta is zero: it may hold anything."""
-    lines = ["value = st_scale(alpha, value);", "if (beta != 0) value = value + st_scale(beta, *to);"]
+    lines = ["value = st_scale(alpha, value);", "if (st_present(beta)) value = value + st_scale(beta, *to);"]
     lines += [epilogue.text] if epilogue.text else []
     return "".join(f"{indent}{line}\n" for line in (*lines, *["*to = value;"] * epilogue.keeps))
 
@@ -221,108 +272,58 @@ def _store(variant: Variant, positions: tuple[str, str, str, str]) -> str:
 {finish}        }}
     }}
 """
-    return f"""\
+    collect = f"""\
     __syncthreads();  // the last stage has been read: its memory is free for the slices' sums
     {loops}
         shared[slice * {area} + ({row}) * {tile.columns} + ({column})] = {value};
     }}
     __syncthreads();
-    #pragma unroll
-    for (int i = thread; i < {area}; i += {variant.threads}) {{
+"""
+    added = _added(tile.slices, f"shared[{{}} * {area} + i]")
+    if variant.cluster == 1:
+        return f"""\
+{collect}{_each(area, variant.threads)}
         const i64 row = row0 + i / {tile.columns}, column = column0 + i % {tile.columns};
         if ({inside}) {{
-            {element.spelling} value = shared[i];
-            #pragma unroll
-            for (int other = 1; other < {tile.slices}; ++other) value = value + shared[other * {area} + i];
+            {element.spelling} value = {added};
+{finish}        }}
+    }}
+"""
+    share, (memory, _) = area // variant.cluster, memory_of(variant)
+    place = f"(received + (owner - rank) * {memory})" if variant.folded else "st_of_block(received, owner)"
+    return f"""\
+{collect}    st_wait_for_begin();  // of all blocks: their memory is written now
+{_each(area, variant.threads)}
+        const int owner = i / {share};  // which block stores this result
+        {place}[rank * {share} + i % {share}] = {added};
+    }}
+    st_exchange();
+{_each(share, variant.threads)}
+        const int position = rank * {share} + i;
+        const i64 row = row0 + position / {tile.columns}, column = column0 + position % {tile.columns};
+        if ({inside}) {{
+            {element.spelling} value = {_added(variant.cluster, f"received[{{}} * {share} + i]")};
 {finish}        }}
     }}
 """
 
 
-class _Operand:
-    """How one operand gets into shared memory, and where its elements are then."""
-
-    def __init__(
-        self, variant: Variant, name: str, side: str, extent: int, per_thread: int, along_k: bool, chunk: int
-    ) -> None:
-        self.variant, self.name, self.side, self.extent, self.chunk = variant, name, side, extent, chunk
-        self.along_k, self.per_thread = along_k, per_thread
-        depth = variant.tile.depth
-        # Lines that begin a few words apart, so that the threads of a warp read different banks of memory.
-        self.line = (depth if along_k else extent) + self._padding()
-        self.elements = self.line * (extent if along_k else depth)
-        self.count = extent * depth // chunk
-        self.each = -(-self.count // variant.threads)
-
-    def _padding(self) -> int:
-        variant = self.variant
-        if variant.uses_tensor_cores:
-            return tensor_cores.padding(variant.precision, self.along_k)
-        narrow = variant.tile.group < 32  # a warp holds two slices, which read different terms
-        return variant.element.lanes * ((2 if narrow else 1) if self.along_k else int(narrow))
-
-    @property
-    def declare(self) -> str:
-        """Where this thread's copies begin.
-
-        Of lines beyond the matrix, the last one's elements are copied instead: what comes of them is not stored.
-        """
-        name, chunk, depth, size = self.name, self.chunk, self.variant.tile.depth, self.size
-        position = f"(thread + p * {self.variant.threads})"
-        if self.along_k:
-            width = depth // chunk
-            places = f"line = {position} / {width}, term = {position} % {width} * {chunk}"
-            to, room = f"line * {self.line} + term", str(chunk)
-            begin = f"({self.side}0 + line < {size} ? {self.side}0 + line : {size} - 1) * {name}_stride + first + term"
-        else:
-            width = self.extent // chunk
-            places = f"term = {position} / {width}, line = {position} % {width} * {chunk}"
-            to, room = f"term * {self.line} + line", f"st_clamp({size} - {self.side}0 - line, {chunk})"
-            begin = f"(first + term) * {name}_stride + {self.side}0 + line"
-        return f"""\
-    const {self.variant.element.spelling}* {name}_from[{self.each}];
-    int {name}_to[{self.each}], {name}_term[{self.each}], {name}_room[{self.each}];
+def _each(count: int, threads: int) -> str:
+    """The head of a loop in which the threads go through ``count`` elements ``i``."""
+    guard = "" if count % threads == 0 else f"\n        if (i >= {count}) break;"
+    return f"""\
     #pragma unroll
-    for (int p = 0; p < {self.each}; ++p) {{
-        const int {places};
-        {name}_to[p] = {to};
-        {name}_term[p] = term;
-        {name}_room[p] = {room};
-        {name}_from[p] = {name} + {begin};
-    }}
-"""
+    for (int turn = 0; turn < {-(-count // threads)}; ++turn) {{
+        const int i = thread + turn * {threads};{guard}"""
 
-    @property
-    def size(self) -> str:
-        """The name of the operand's size along its rows or columns."""
-        return "m" if self.side == "row" else "n"
 
-    def fetch(self, target: str) -> str:
-        """Copy this thread's part of a whole stage, and go on to the next one."""
-        name = self.name
-        step = str(self.variant.tile.depth) if self.along_k else f"{self.variant.tile.depth} * {name}_stride"
-        copy = f"st_fetch<{self.chunk}>(st_place({target}, {name}_to[p]), {name}_from[p]"
-        copy += ")" if self.along_k else f", {name}_room[p])"
-        return self._each(f"{copy};\n                {name}_from[p] += {step};")
-
-    def fetch_last(self, target: str) -> str:
-        """Copy what there is of a stage that k does not fill; the rest becomes zero."""
-        name = self.name
-        present = f"missing > {name}_term[p] ? {name}_room[p] : 0"
-        if self.along_k:
-            present = f"st_clamp(missing - {name}_term[p], {self.chunk})"
-        return self._each(f"st_fetch<{self.chunk}>(st_place({target}, {name}_to[p]), {name}_from[p], {present});")
-
-    def _each(self, copy: str) -> str:
-        guard = "" if self.count % self.variant.threads == 0 else (
-            f"                if (thread + p * {self.variant.threads} >= {self.count}) break;\n"
-        )  # fmt: skip
-        return f"""\
-            #pragma unroll
-            for (int p = 0; p < {self.each}; ++p) {{
-{guard}                {copy}
-            }}
-"""
+def _added(count: int, part: str) -> str:
+    """The parts of a result added in pairs, pairs of pairs and so on: few additions in a row."""
+    terms = [part.format(number) for number in range(count)]
+    while len(terms) > 1:
+        half = len(terms) // 2
+        terms = [f"({first} + {second})" for first, second in zip(terms[:half], terms[half:], strict=True)]
+    return terms[0]
 
 
 class _Compute:
@@ -330,7 +331,7 @@ class _Compute:
 
     functions = ""
 
-    def __init__(self, variant: Variant, a: _Operand, b: _Operand) -> None:
+    def __init__(self, variant: Variant, a: Operand, b: Operand) -> None:
         self.variant, self.a, self.b = variant, a, b
         tile = variant.tile
         self.down, self.across = tile.rows // tile.thread_rows, tile.columns // tile.thread_columns
@@ -351,7 +352,7 @@ class _Compute:
         lines.append(f"const int left_at = {self._start(self.a, 'y')}, right_at = {self._start(self.b, 'x')};")
         return "\n".join(f"    {line}" for line in lines)
 
-    def _start(self, operand: _Operand, place: str) -> str:
+    def _start(self, operand: Operand, place: str) -> str:
         """Where in a stage a thread's elements begin."""
         depth, lanes = self.variant.tile.depth // self.variant.tile.slices, self.variant.element.lanes
         if operand.along_k:
@@ -360,21 +361,29 @@ class _Compute:
 
     @property
     def declare(self) -> str:
-        """The sums."""
+        """The sums, and what is multiplied next."""
         tile = self.variant.tile
-        return f"    {self.variant.element.spelling} sum[{tile.thread_rows}][{tile.thread_columns}] = {{}};"
+        spelling, lanes = self.variant.element.spelling, self.variant.element.lanes
+        return (
+            f"    {spelling} sum[{tile.thread_rows}][{tile.thread_columns}] = {{}};\n"
+            f"    {spelling} u[{tile.thread_rows}][{lanes}], v[{tile.thread_columns}][{lanes}];"
+        )
+
+    @property
+    def first(self) -> str:
+        """Read the first terms of a stage: further copies are begun while they are on the way."""
+        return self._read("0")
 
     @property
     def multiply(self) -> str:
-        tile, element = self.variant.tile, self.variant.element
-        depth, lanes = tile.depth // tile.slices, element.lanes
-        left = _fragment(self.a, "left", self.down, lanes)
-        right = _fragment(self.b, "right", self.across, lanes)
+        """All terms of a stage that belong to this slice."""
+        tile, lanes = self.variant.tile, self.variant.element.lanes
+        depth = tile.depth // tile.slices
+        following = f"            if (term > 0) {{\n{self._read('term')}            }}\n" if depth > lanes else ""
         return f"""\
         #pragma unroll
         for (int term = 0; term < {depth}; term += {lanes}) {{
-            {element.spelling} u[{tile.thread_rows}][{lanes}], v[{tile.thread_columns}][{lanes}];
-{left.format("u")}{right.format("v")}            #pragma unroll
+{following}            #pragma unroll
             for (int t = 0; t < {lanes}; ++t)
                 #pragma unroll
                 for (int i = 0; i < {tile.thread_rows}; ++i)
@@ -382,6 +391,11 @@ class _Compute:
                     for (int j = 0; j < {tile.thread_columns}; ++j) st_multiply(sum[i][j], u[i][t], v[j][t]);
         }}
 """
+
+    def _read(self, term: str) -> str:
+        lanes = self.variant.element.lanes
+        left = _fragment(self.a, "left", self.down, lanes).format("u", term)
+        return left + _fragment(self.b, "right", self.across, lanes).format("v", term)
 
     @property
     def positions(self) -> tuple[str, str, str, str]:
@@ -402,18 +416,18 @@ def _line(along_k: bool, place: str, number: str, places: int, lanes: int) -> st
     return f"{number} / {lanes} * {places * lanes} + {place} * {lanes} + {number} % {lanes}"
 
 
-def _fragment(operand: _Operand, memory: str, places: int, lanes: int) -> str:
+def _fragment(operand: Operand, memory: str, places: int, lanes: int) -> str:
     """Read a thread's elements for ``lanes`` terms, 16 bytes at a time, into an array named later."""
     if operand.along_k:
         return f"""\
             #pragma unroll
             for (int i = 0; i < {operand.per_thread}; ++i)
-                st_read({{0}}[i], {memory} + i * {places * operand.line} + term);
+                st_read({{0}}[i], {memory} + i * {places * operand.line} + {{1}});
 """
     return f"""\
             #pragma unroll
             for (int t = 0; t < {lanes}; ++t)
                 #pragma unroll
                 for (int i = 0; i < {operand.per_thread}; i += {lanes})
-                    st_read_lines({{0}}, i, t, {memory} + (term + t) * {operand.line} + i * {places});
+                    st_read_lines({{0}}, i, t, {memory} + ({{1}} + t) * {operand.line} + i * {places});
 """

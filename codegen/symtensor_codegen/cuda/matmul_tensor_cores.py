@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from symtensor_codegen.cuda.matmul_kernels import Variant, _Operand
+    from symtensor_codegen.cuda.matmul_kernels import Variant
+    from symtensor_codegen.cuda.matmul_operands import Operand
 
 __all__ = ["TERMS", "Compute", "padding"]
 
@@ -29,7 +30,7 @@ def padding(precision: str, along_k: bool) -> int:
 class Compute:
     """The text of tensor-core arithmetic, in the places where `matmul_kernels` has that of ordinary arithmetic."""
 
-    def __init__(self, variant: Variant, a: _Operand, b: _Operand) -> None:
+    def __init__(self, variant: Variant, a: Operand, b: Operand) -> None:
         self.variant, self.a, self.b = variant, a, b
         self.terms = TERMS[variant.precision]
 
@@ -84,7 +85,7 @@ class Compute:
         """Neighbouring terms in one operand of the instruction."""
         return 1 if self.variant.precision == "tf32" else 2
 
-    def _start(self, operand: _Operand, line: str) -> str:
+    def _start(self, operand: Operand, line: str) -> str:
         """Where in a stage a lane's elements begin."""
         depth = self.variant.tile.depth // self.variant.tile.slices
         term = f"slice * {depth} + inner * {self._width}"
@@ -95,6 +96,8 @@ class Compute:
         """The sums."""
         tile = self.variant.tile
         return f"    f32 sum[{tile.thread_rows // 16}][{tile.thread_columns // 8}][4] = {{}};"
+
+    first = ""
 
     @property
     def multiply(self) -> str:
@@ -120,7 +123,7 @@ class Compute:
         }}
 """
 
-    def _read(self, operand: _Operand, memory: str, line: str, half: str) -> str:
+    def _read(self, operand: Operand, memory: str, line: str, half: str) -> str:
         """The operand of one register: one term (tf32), or two neighbouring ones, of the first or the second half."""
         term = f"(term + {half} * {self.terms // 2})"
         if operand.along_k:

@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 __all__ = ["MatrixProducts", "Multiply"]
 
-_SMALL: Final = {"float32": 1 << 27, "float64": 1 << 24, "complex64": 1 << 25, "complex128": 1 << 23}
-"""Multiplications up to which our own kernels are used where cuBLAS is there as well."""
-
 _LIBRARY_SCRATCH: Final = 32 << 20
 """Bytes that NVIDIA recommends as cuBLAS's workspace; with less it has fewer algorithms."""
 
 _MOST_BLOCKS_ACROSS: Final = 65535
 _NO_EPILOGUE: Final = Epilogue()
+_LAUNCH: Final = 2500.0
+"""Estimated cycles of a launch that is saved."""
+
 _LONG: Final = 50_000
 """Estimated cycles of a product beside which a launch more or less does not count."""
 
@@ -74,22 +74,24 @@ class MatrixProducts:
         """
         if product.dtype.name not in ELEMENTS:
             raise BackendError(f"the cuda backend has no matrix product of {product.dtype}")
-        library = self.means.library() if _is_large(product) else None
+        precision = self._own_precision(product)
+        choice = _chosen(self.means, product, precision)
+        library = self.means.library() if self._is_for_library(product, choice.cycles) else None
         if library is not None:
             precision = self.precision if product.dtype.name == "float32" else "float32"
             return LibraryProduct(library, product, precision, self.means.scratch(_LIBRARY_SCRATCH))
-        return Generated(self.means, product, self._own_precision(product))
+        return Generated(self.means, product, precision, choice)
 
     def finished(self, product: Product, epilogue: Epilogue) -> Generated | None:
         """The product by a kernel of our own that goes on with each result; None where one launch has no use.
 
         That is where products are large: cuBLAS is better at them, or the launch that is saved does not count.
         """
-        if _is_large(product):
-            return None
         precision = self._own_precision(product)
         choice = _chosen(self.means, product, precision)
         if choice.scratch > 0 or choice.cycles > _LONG:
+            return None
+        if self._is_for_library(product, choice.cycles - _LAUNCH) and self.means.library() is not None:
             return None
         return Generated(self.means, product, precision, choice, epilogue)
 
@@ -100,16 +102,21 @@ class MatrixProducts:
         # More exact than was asked for: tensor cores before sm_80 know float16 alone.
         return "float32" if int(self.device.architecture.removeprefix("sm_")) < 80 else self.precision
 
-
-def _is_large(product: Product) -> bool:
-    """Whether cuBLAS should multiply, if there is one."""
-    return product.m * product.n * product.k * product.batch > _SMALL[product.dtype.name] and product.alpha != 0
+    def _is_for_library(self, p: Product, cycles: float) -> bool:
+        """Whether cuBLAS, if it is there, should take clearly less than so many cycles."""
+        element, precision = ELEMENTS[p.dtype.name], self.precision if p.dtype.name == "float32" else "float32"
+        estimate = matmul_choice.library_cycles(
+            element, precision, p.m, p.n, p.k, p.batch, self.device.multiprocessors
+        )  # fmt: skip
+        return p.alpha != 0 and estimate < 0.95 * cycles
 
 
 def _chosen(means: Means, p: Product, precision: str) -> matmul_choice.Choice:
     """Which of our own kernels multiplies."""
     element = ELEMENTS[p.dtype.name]
-    return matmul_choice.choose(element, precision, p.m, p.n, p.k, p.batch, means.device.multiprocessors)
+    device = means.device
+    clusters = not device.host and int(device.architecture.removeprefix("sm_")) >= 90
+    return matmul_choice.choose(element, precision, p.m, p.n, p.k, p.batch, device.multiprocessors, clusters)
 
 
 class Means:
@@ -185,9 +192,10 @@ class Generated:
         epilogue: Epilogue = _NO_EPILOGUE,
     ) -> None:
         """``epilogue``: what the kernel goes on to do with each result, where the product is not split."""
-        self.means, self.product, self.precision, self.device = means, product, precision, means.device
+        self.means, self.product, self.device = means, product, means.device
         self.element = ELEMENTS[product.dtype.name]
         self.choice, self.epilogue = choice or _chosen(means, product, precision), epilogue
+        self.precision = "float32" if self.choice.exact else precision
         self.uses_scratch = self.choice.scratch > 0
         self.scratch = means.scratch(self.choice.scratch) if self.uses_scratch else None
         p, tile = product, self.choice.tile
@@ -197,7 +205,7 @@ class Generated:
         stages = -(-p.k // tile.depth)
         self.depth = max(-(-stages // self.choice.splits), 1) * tile.depth
         across = -(-p.m // tile.rows) * -(-p.n // tile.columns)
-        self.grid = (across, self.choice.splits)
+        self.grid = (across, 1 if means.device.host and self.choice.cluster > 1 else self.choice.splits)
         # Whole pools are aligned, so these are the kernels that calls will need, if they need not others as well.
         self.description = self.variant(0, 0).symbol
         means.function(self.variant(0, 0))
@@ -210,7 +218,8 @@ class Generated:
             self.element, self.choice.tile, self.a_along_k, self.b_along_k,
             _chunk(self.element.size, self.element.lanes, self.a_even, a),
             _chunk(self.element.size, self.element.lanes, self.b_even, b),
-            self.precision, self.uses_scratch, self.epilogue,
+            self.precision, self.uses_scratch, self.epilogue, self.choice.cluster,
+            self.device.host and self.choice.cluster > 1,
         )  # fmt: skip
 
     def bind(self, out: int, a: int, b: int, more: bytes = b"") -> Callable[[], None]:
@@ -231,7 +240,7 @@ class Generated:
                 p.alpha, p.beta,
             ) + more  # fmt: skip
             grid = (*self.grid, min(p.batch - start, _MOST_BLOCKS_ACROSS))
-            launches.append((function, grid, (variant.threads, 1, 1), arguments))
+            launches.append((function, grid, (variant.launched, 1, 1), arguments))
         if self.scratch is not None:
             arguments = struct.pack(
                 "2Q6q2d", target, out, p.m, p.n, p.batch, self.choice.splits, p.out[0], p.out[2], p.alpha, p.beta
