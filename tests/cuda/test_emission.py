@@ -179,4 +179,4 @@ def test_text_is_for_people() -> None:
     kernel = Kernel("k0", (out, x), (n,), (body,), note="my result", written=frozenset((out,)))
     text = emit_kernel(kernel, schedule(kernel), "k0")
     assert text.startswith("// my result\n")
-    assert re.search(r"my_result_out\.v\[k\] = expf\(exp_2_pack\.v\[k\]\);", text)
+    assert re.search(r"my_result_out\.v\[k\] = expf\(exp_pack\.v\[k\]\);", text)

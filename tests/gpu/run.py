@@ -120,6 +120,7 @@ def environment(part: Part) -> dict[str, str]:
     made["PYTHONUNBUFFERED"] = "1"
     if part.name in ("suite", "programs"):
         made["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+        made["SYMTENSOR_TEST_DEVICES"] = "cuda"
         made["SYMTENSOR_OUTCOMES"] = str(part.out)
     return made
 

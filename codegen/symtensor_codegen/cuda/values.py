@@ -60,7 +60,7 @@ class Identifiers:
 
     def fresh(self, wanted: str) -> str:
         """An identifier that nothing else has."""
-        base = re.sub(r"\W+", "_", wanted, flags=re.ASCII).strip("_") or "value"
+        base = re.sub(r"[\W_]+", "_", wanted, flags=re.ASCII).strip("_") or "value"
         if base[0].isdigit() or base.startswith("st_"):
             base = f"n{base}"
         name, number = base, 1
