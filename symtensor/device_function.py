@@ -97,7 +97,11 @@ class DeviceFunction(Function):
         self._lock = Lock()
         self._device = None if only_compiles(self.device) else opened(self.device)
         self._checks = [
-            (i.variable.element.numpy, i.variable.ndim, any(size is not None for size in i.variable.type.shape))
+            (
+                i.variable.element.numpy,
+                i.variable.ndim,
+                [(axis, size) for axis, size in enumerate(i.variable.type.shape) if size is not None],
+            )
             for i in self.inputs
         ]
         stays = made.stays or (False,) * len(made.outputs)
@@ -134,9 +138,7 @@ class DeviceFunction(Function):
         if device is None:
             return None
         found: list[Any] = []
-        for value, (dtype, rank, sized) in zip(args, self._checks, strict=True):
-            if sized:
-                return None
+        for value, (dtype, rank, sizes) in zip(args, self._checks, strict=True):
             if value.__class__ is np.ndarray:
                 if not value.flags.c_contiguous:
                     return None
@@ -146,6 +148,9 @@ class DeviceFunction(Function):
                 return None
             if value.__class__ is DeviceArray and value.device is not device:
                 return None
+            for axis, size in sizes:
+                if value.shape[axis] != size:
+                    return None
             found.append(value)
         return found
 
