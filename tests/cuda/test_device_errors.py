@@ -185,7 +185,7 @@ class TestFaults:
             "upload": lambda: device.upload(address, np.zeros(3)),
             "fill": lambda: device.fill(address, 8, 0),
             "copy": lambda: device.copy(address, address + 8, 8),
-            "load": lambda: device.load(b"image"),
+            "load": lambda: device.load(b"image 2"),
             "launch": lambda: device.launch(kernel, ONE, ONE, b""),
             "allocate": lambda: device.allocate(5 << 20),
         }

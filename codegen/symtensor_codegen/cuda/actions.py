@@ -143,7 +143,8 @@ class ProductAction:
     def bind(self, device: "Device", bases: Sequence[int]) -> list[Callable[[], object]]:
         """The call that multiplies."""
         addresses = [bases[place.base] + place.offset for place, *_ in (self.out, self.a, self.b)]
-        return [partial(self.multiply, *addresses)]
+        prepare: Callable[..., Callable[[], object]] | None = getattr(self.multiply, "bind", None)
+        return [partial(self.multiply, *addresses) if prepare is None else prepare(*addresses)]
 
     def run(self, device: "Device", bases: Sequence[int]) -> None:
         """Multiply."""
@@ -172,7 +173,11 @@ class FusedAction:
     def bind(self, device: "Device", bases: Sequence[int]) -> list[Callable[[], object]]:
         """The call that does both."""
         addresses = [bases[place.base] + place.offset for place, *_ in (self.out, self.a, self.b)]
-        return [partial(self.multiply, addresses[0], addresses[1], addresses[2], self.kernel.arguments(bases))]
+        arguments = self.kernel.arguments(bases)
+        prepare: Callable[..., Callable[[], object]] | None = getattr(self.multiply, "bind", None)
+        if prepare is not None:
+            return [prepare(*addresses, arguments)]
+        return [partial(self.multiply, addresses[0], addresses[1], addresses[2], arguments)]
 
     def run(self, device: "Device", bases: Sequence[int]) -> None:
         """Do both."""

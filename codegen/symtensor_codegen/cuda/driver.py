@@ -14,8 +14,9 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
+from weakref import WeakValueDictionary
 
+from .. import cache
 from ..errors import InternalError
 from . import errors
 from .finding import find_device, find_driver
@@ -143,7 +144,7 @@ class CudaDevice:
         self.recording: Recording | None = None
         self._careful = os.environ.get(CAREFUL, "") not in ("", "0")
         self._launched: deque[CudaFunction | Replay] = deque(maxlen=REMEMBERED)
-        self._modules: WeakSet[CudaModule] = WeakSet()
+        self._modules: WeakValueDictionary[str, CudaModule] = WeakValueDictionary()  # by digests of their code
         self._leaving: list[object] | None = None
         self._context = handle.retain_primary_context()
         self.push: Callable[[], None] = self._context.push
@@ -258,13 +259,15 @@ class CudaDevice:
         return cubin(source, self.architecture, symbol)
 
     def load(self, image: bytes) -> CudaModule:
-        """Load a cubin."""
+        """Load a cubin, or find it loaded: several kernels may share one."""
+        digest = cache.key("module", image)
         with self._current:
-            try:
-                loaded = CudaModule(self, self.cuda.module_from_buffer(image))
-            except self.cuda.Error as cause:
-                raise self.failure(cause) from None
-        self._modules.add(loaded)
+            loaded = self._modules.get(digest)
+            if loaded is None:
+                try:
+                    loaded = self._modules[digest] = CudaModule(self, self.cuda.module_from_buffer(image))
+                except self.cuda.Error as cause:
+                    raise self.failure(cause) from None
         return loaded
 
     def launch(
@@ -418,7 +421,7 @@ class CudaDevice:
         """
         self.dead = why
         held = [self._context, self._stream, self._event, *self._pool.reservations, *self._transfers.held()]
-        for loaded in [*(module.held for module in self._modules), *self.dropped]:
+        for loaded in [*(module.held for module in self._modules.values()), *self.dropped]:
             held += loaded
         if self._graphs is not None:
             held += self._graphs.held()

@@ -21,6 +21,8 @@ from symtensor_codegen.text import kernel_text
 
 EMITTER_VERSION = "9"  # part of every key: change it when the same kernel text is to become other code
 
+_SAME = b"same as:"  # in the entry of a kernel, before the key of the one that has the code of both
+
 Shape = tuple[tuple[int, int, int], tuple[int, int, int]]
 
 
@@ -173,19 +175,28 @@ def compile_for(wanted: Sequence[Variant], architecture: str, emitter: Emitter) 
 
 def _stored(wanted: Iterable[str]) -> dict[str, bytes]:
     """The code that the store has, by key."""
-    return {key: image for key in wanted if (image := cache.get(key)) is not None}
+    found = {}
+    for key in wanted:
+        image = cache.get(key)
+        if image is not None and image.startswith(_SAME):
+            image = cache.get(image.removeprefix(_SAME).decode())
+        if image is not None:
+            found[key] = image
+    return found
 
 
 def _compiled(wanted: dict[str, Variant], architecture: str, emitter: Emitter) -> dict[str, bytes]:
-    """Code compiled now, several kernels side by side, and stored."""
+    """Code compiled now, several kernels side by side, and stored: once where they share it."""
     if not wanted:
         return {}
     from symtensor_codegen.cuda.compile import cubins
 
     texts = [(emitter.text(variant, symbol_of(key)), symbol_of(key)) for key, variant in wanted.items()]
     images = dict(zip(wanted, cubins(texts, architecture), strict=True))
+    first: dict[bytes, str] = {}
     for key, image in images.items():
-        cache.put(key, image)
+        owner = first.setdefault(image, key)
+        cache.put(key, image if owner == key else _SAME + owner.encode())
     return images
 
 

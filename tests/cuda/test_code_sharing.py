@@ -1,0 +1,68 @@
+"""Code that several kernels share: stored once, loaded once; products that are made ready before they are recorded."""
+
+import gc
+from collections.abc import Callable
+
+import pytest
+
+from symtensor_codegen import cache
+from symtensor_codegen.cuda import compile as compiler
+from symtensor_codegen.cuda.actions import FIRST_BASE, Operand, Place, ProductAction
+from symtensor_codegen.cuda.kernels import compile_for, variants
+from tests.cuda.numpy_device import NumpyDevice
+from tests.cuda.pretended_cuda import Machine, new_device
+from tests.cuda.program_cases import network
+
+
+def test_stored_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = b"\x7fELF" + bytes(range(256)) * 8
+    compiled: list[int] = []
+
+    def cubins(texts: list[tuple[str, str]], architecture: str) -> list[bytes]:
+        compiled.append(len(texts))
+        return [image] * len(texts)
+
+    monkeypatch.setattr(compiler, "cubins", cubins)
+    wanted = variants(network().program)
+    emitter = NumpyDevice().emitter()
+    first = compile_for(wanted, "sm_00", emitter)
+    keys = [code.key for code in first.values()]
+    sizes = sorted(len(cache.get(key) or b"") for key in dict.fromkeys(keys))
+    assert len(sizes) > 1
+    assert sizes[-1] == len(image)
+    assert sizes[-2] < 100
+    assert compile_for(wanted, "sm_00", emitter) == first
+    assert compiled == [len(sizes)]
+
+
+def test_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine()
+    machine.kernels = {"a": lambda arguments: None, "b": lambda arguments: None}
+    device = new_device(monkeypatch, machine)
+    first, again = device.load(b"image"), device.load(b"image")
+    assert first is again
+    assert first.function("a").module is again.function("b").module
+    assert sum(event == ("unload", True) for event in machine.log) == 0
+    del first, again
+    gc.collect()
+    assert device.load(b"image").function("a")  # loaded anew
+
+
+def test_products_are_ready_before_they_are_recorded() -> None:
+    calls: list[tuple[str, tuple[int, ...]]] = []
+
+    class Multiply:
+        uses_scratch = False
+
+        def bind(self, *addresses: int) -> Callable[[], None]:
+            calls.append(("ready", addresses))
+            return lambda: calls.append(("queued", addresses))
+
+        def __call__(self, *addresses: int) -> None:
+            raise AssertionError
+
+    operands = [Operand(Place(FIRST_BASE, 64 * number, 64), 4, 1, 16) for number in range(3)]
+    (call,) = ProductAction(Multiply(), *operands).bind(NumpyDevice(), [0, 0, 1000])
+    assert calls == [("ready", (1000, 1064, 1128))]
+    call()
+    assert calls[1:] == [("queued", (1000, 1064, 1128))]
