@@ -19,10 +19,19 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
-import numpy as np
-
 from symtensor_codegen import dtypes, scalar
 from symtensor_codegen.cuda.dependence import Scan, independent, nodes_of, scan_of, stores_of, touched
+from symtensor_codegen.cuda.launch_numbers import (
+    MAP_THREADS,
+    UNKNOWN,
+    Shape,
+    iterations,
+    map_shape,
+    nest_shape,
+    number,
+    power_of_two,
+    size_of,
+)
 from symtensor_codegen.cuda.nested_sums import merged
 from symtensor_codegen.cuda.packs import Packs, packs_of
 from symtensor_codegen.dtypes import DType
@@ -35,21 +44,15 @@ from symtensor_codegen.scalar import (
     Scalar,
     as_int,
     checked_op,
-    const_op,
     load_op,
     register_op,
-    symbol_op,
 )
 from symtensor_codegen.substitution import product, stride
 
-Shape = tuple[tuple[int, int, int], tuple[int, int, int]]
 Form = Literal["map", "nest", "team", "owned"]
 
-MAP_THREADS = 256
 LARGEST_TEAM = 512  # threads of a block that is one team
 RESIDENT = 2048  # threads that a multiprocessor holds
-UNKNOWN = 1 << 14  # iterations of a loop whose extent is not known at launch
-LARGEST_GRID = (1 << 31) - 1
 MOST_OWNERS = 1 << 13
 MOST_PARTS = 512  # blocks that share the loop of an item
 WARP = 32
@@ -104,7 +107,7 @@ class Stage:
 
     def extents(self, parameters: Sequence[int]) -> list[int | None]:
         """The iterations of the loops of the chain; None where that is not known at launch."""
-        return [_number(loop.extent, parameters) for loop in self.chain]
+        return [number(loop.extent, parameters) for loop in self.chain]
 
     def shape(self, parameters: Sequence[int], multiprocessors: int) -> Shape | None:
         """Grid and block of a launch with these parameters; None where there is nothing to do."""
@@ -115,9 +118,9 @@ class Stage:
         resident = multiprocessors * RESIDENT
         match self.form:
             case "map":
-                return _map_shape(-(-sizes[0] // self.width(self.chain[0])))
+                return map_shape(-(-sizes[0] // self.width(self.chain[0])))
             case "nest":
-                return _nest_shape([*sizes[:-1], -(-sizes[-1] // self.width(self.chain[-1]))], resident)
+                return nest_shape([*sizes[:-1], -(-sizes[-1] // self.width(self.chain[-1]))], resident)
             case "team":
                 return self._team(sizes, parameters, multiprocessors)
             case "owned":
@@ -134,19 +137,19 @@ class Stage:
             return self.source.parts(parameters, multiprocessors)
         if self.spread is None:
             return 1
-        items = math.prod([_size(loop.extent, parameters) for loop in self.chain])
+        items = math.prod([size_of(loop.extent, parameters) for loop in self.chain])
         work = self._work(self.spread.loop, parameters)
         (tiles, _, _), (across, down, _) = self._team_shape(items, work, multiprocessors)
         threads = tiles * across * down
         team = down if self.column else across * self.width(self.spread.loop)
         free = multiprocessors * RESIDENT // max(threads, 1)
-        most = min(work // (team * LEAST_PART), _size(self.spread.loop.extent, parameters), MOST_PARTS)
+        most = min(work // (team * LEAST_PART), size_of(self.spread.loop.extent, parameters), MOST_PARTS)
         return max(min(free, most), 1)
 
     def _work(self, loop: For, parameters: Sequence[int]) -> int:
         """The iterations that a team shares."""
         inner = self.pairs.get(loop)
-        return _size(loop.extent, parameters) * (1 if inner is None else _size(inner.extent, parameters))
+        return size_of(loop.extent, parameters) * (1 if inner is None else size_of(inner.extent, parameters))
 
     def scratch(self, parameters: Sequence[int], multiprocessors: int) -> int:
         """The bytes of scratch memory that the parts of items need."""
@@ -155,7 +158,7 @@ class Stage:
         parts = self.parts(parameters, multiprocessors)
         if parts == 1:
             return 0
-        items = math.prod([_size(loop.extent, parameters) for loop in self.chain])
+        items = math.prod([size_of(loop.extent, parameters) for loop in self.chain])
         return 8 * parts * items * len(self.spread.combined)
 
     def _team(self, sizes: Sequence[int], parameters: Sequence[int], multiprocessors: int) -> Shape | None:
@@ -165,8 +168,8 @@ class Stage:
         if self.source is not None:
             if parts == 1:
                 return None
-            across = min(32, _power(items))
-            down = min(_power(parts), LARGEST_TEAM // across)
+            across = min(32, power_of_two(items))
+            down = min(power_of_two(parts), LARGEST_TEAM // across)
             return (-(-items // across), parts, 1), (across, down, 1)
         (tiles, _, _), block = self._team_shape(items, work, multiprocessors)
         if self.fans and tiles * len(self.body) <= multiprocessors * 4:
@@ -176,18 +179,18 @@ class Stage:
     def _team_shape(self, items: int, work: int, multiprocessors: int) -> Shape:
         resident = multiprocessors * RESIDENT
         if self.column:
-            across = min(32, _power(items))
-            wanted = _power(max(resident // 2 // max(items, 1), 1))
-            rows = min(_power(max(work // 4, 1)), LARGEST_TEAM // across, wanted)
+            across = min(32, power_of_two(items))
+            wanted = power_of_two(max(resident // 2 // max(items, 1), 1))
+            rows = min(power_of_two(max(work // 4, 1)), LARGEST_TEAM // across, wanted)
             while across * rows < 128 and across < items:
                 across *= 2
             return ((min(-(-items // across), 1 << 20), 1, 1), (across, rows, 1))
-        wanted = _power(-(-3 * resident // (4 * max(items, 1))))  # threads for every place that there is
+        wanted = power_of_two(-(-3 * resident // (4 * max(items, 1))))  # threads for every place that there is
         if len(self.split) > 1:  # what is read again should still be in the first cache
-            wanted = max(wanted, _power(RESIDENT * work * 4 // FIRST_CACHE + 1) // 2)
-        enough = max(_power(work // A_THREADS_WORK + 1) // 2, 1)
+            wanted = max(wanted, power_of_two(RESIDENT * work * 4 // FIRST_CACHE + 1) // 2)
+        enough = max(power_of_two(work // A_THREADS_WORK + 1) // 2, 1)
         team = min(max(wanted, WARP), enough, LARGEST_TEAM)
-        while items * team < resident // 8 and team < min(_power(-(-work // 2)), LARGEST_TEAM):
+        while items * team < resident // 8 and team < min(power_of_two(-(-work // 2)), LARGEST_TEAM):
             team *= 2  # few items: more threads, even if each has little to do
         together = max(TEAM_THREADS // team, 1) if team <= WARP else 1
         while together > 1 and -(-items // together) < multiprocessors:
@@ -197,8 +200,8 @@ class Stage:
     def _owned_shape(self, parameters: Sequence[int]) -> Shape:
         if not self.owners:
             return ((1, 1, 1), (1, 1, 1))
-        work = max([_work(s, parameters) for s in self.body if isinstance(s, For)], default=1)
-        threads = min(_power(max(work // 4, 1)), MOST_OWNERS)
+        work = max([iterations(s, parameters) for s in self.body if isinstance(s, For)], default=1)
+        threads = min(power_of_two(max(work // 4, 1)), MOST_OWNERS)
         block = min(threads, 128)
         return ((threads // block, 1, 1), (block, 1, 1))
 
@@ -471,59 +474,6 @@ def from_bits(word: Scalar, dtype: DType) -> Scalar:
 
 def _nodes(value: Scalar) -> list[Scalar]:
     return topological([value], lambda n: n.args)
-
-
-# Numbers at launch ------------------------------------------------------------------------------------------------
-
-
-def _number(value: Dim, parameters: Sequence[int]) -> int | None:
-    """A value that is known at launch; None for others."""
-    if isinstance(value, int):
-        return value
-    known: dict[Scalar, int] = {}
-    for node in _nodes(value):
-        if node.op is const_op:
-            known[node] = int(node.param)
-        elif node.op is symbol_op and node.param[0] == "parameter":
-            known[node] = parameters[node.param[1]]
-        elif node.args and all(a in known for a in node.args) and node.op.numpy is not None:
-            with np.errstate(all="ignore"):
-                known[node] = int(node.op.numpy(*[np.int64(known[a]) for a in node.args]))
-        else:
-            return None
-    return known[value]
-
-
-def _size(value: Dim, parameters: Sequence[int]) -> int:
-    found = _number(value, parameters)
-    return UNKNOWN if found is None else found
-
-
-def _work(loop: For, parameters: Sequence[int]) -> int:
-    """The iterations of a nest."""
-    inner = max([_work(s, parameters) for s in loop.body if isinstance(s, For)], default=1)
-    return max(_size(loop.extent, parameters), 0) * inner
-
-
-def _power(value: int) -> int:
-    """The least power of two that is not below a number."""
-    return 1 << max(value - 1, 0).bit_length()
-
-
-def _map_shape(threads: int) -> Shape:
-    """A thread for each pack: blocks that follow each other hide latency better than loops inside of threads."""
-    block = min(MAP_THREADS, max(_power(threads), 32))
-    return ((min(-(-threads // block), LARGEST_GRID), 1, 1), (block, 1, 1))
-
-
-def _nest_shape(sizes: Sequence[int], resident: int) -> Shape:
-    """Threads for the innermost three loops; the rest of the loops is inside each thread."""
-    x, y, z = (*reversed(sizes[-3:]), 1)[:3]
-    across = min(_power(x), MAP_THREADS)
-    down = min(_power(y), MAP_THREADS // across)
-    grid = [-(-x // across), min(-(-y // down), 65535), min(z, 65535)]
-    grid[0] = min(grid[0], max(resident // MAP_THREADS * 4, 1))
-    return ((grid[0], grid[1], grid[2]), (across, down, 1))
 
 
 __all__ = ["LARGEST_TEAM", "Schedule", "Stage", "schedule"]

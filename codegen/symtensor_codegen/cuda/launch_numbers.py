@@ -1,0 +1,66 @@
+"""Numbers of a launch: extents from its parameters, and grids and blocks of the simple forms."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from symtensor_codegen.expr import topological
+from symtensor_codegen.loops import For
+from symtensor_codegen.scalar import Dim, Scalar, const_op, symbol_op
+
+Shape = tuple[tuple[int, int, int], tuple[int, int, int]]
+
+MAP_THREADS = 256
+UNKNOWN = 1 << 14  # iterations of a loop whose extent is not known at launch
+LARGEST_GRID = (1 << 31) - 1
+
+
+def number(value: Dim, parameters: Sequence[int]) -> int | None:
+    """A value that is known at launch; None for others."""
+    if isinstance(value, int):
+        return value
+    known: dict[Scalar, int] = {}
+    for node in topological([value], lambda n: n.args):
+        if node.op is const_op:
+            known[node] = int(node.param)
+        elif node.op is symbol_op and node.param[0] == "parameter":
+            known[node] = parameters[node.param[1]]
+        elif node.args and all(a in known for a in node.args) and node.op.numpy is not None:
+            with np.errstate(all="ignore"):
+                known[node] = int(node.op.numpy(*[np.int64(known[a]) for a in node.args]))
+        else:
+            return None
+    return known[value]
+
+
+def size_of(value: Dim, parameters: Sequence[int]) -> int:
+    """The same; a guess for what is not known at launch."""
+    found = number(value, parameters)
+    return UNKNOWN if found is None else found
+
+
+def iterations(loop: For, parameters: Sequence[int]) -> int:
+    """The iterations of a nest."""
+    inner = max([iterations(s, parameters) for s in loop.body if isinstance(s, For)], default=1)
+    return max(size_of(loop.extent, parameters), 0) * inner
+
+
+def power_of_two(value: int) -> int:
+    """The least power of two that is not below a number."""
+    return 1 << max(value - 1, 0).bit_length()
+
+
+def map_shape(threads: int) -> Shape:
+    """A thread for each pack: blocks that follow each other hide latency better than loops inside of threads."""
+    block = min(MAP_THREADS, max(power_of_two(threads), 32))
+    return ((min(-(-threads // block), LARGEST_GRID), 1, 1), (block, 1, 1))
+
+
+def nest_shape(sizes: Sequence[int], resident: int) -> Shape:
+    """Threads for the innermost three loops; the rest of the loops is inside each thread."""
+    x, y, z = (*reversed(sizes[-3:]), 1)[:3]
+    across = min(power_of_two(x), MAP_THREADS)
+    down = min(power_of_two(y), MAP_THREADS // across)
+    grid = [-(-x // across), min(-(-y // down), 65535), min(z, 65535)]
+    grid[0] = min(grid[0], max(resident // MAP_THREADS * 4, 1))
+    return ((grid[0], grid[1], grid[2]), (across, down, 1))

@@ -1,0 +1,259 @@
+"""Loops that the threads of a team share: each takes its part, and what they combine is put together."""
+
+from collections.abc import Iterator, Sequence
+
+from symtensor_codegen.cuda.accesses import BLOCK
+from symtensor_codegen.cuda.dependence import Scan, nodes_of, touched
+from symtensor_codegen.cuda.loop_text import LoopWriter
+from symtensor_codegen.cuda.operations import REGISTER, literal
+from symtensor_codegen.cuda.schedule import (
+    SCRATCH,
+    Spread,
+    as_bits,
+    part_place,
+)
+from symtensor_codegen.cuda.values import bare
+from symtensor_codegen.dtypes import int64
+from symtensor_codegen.errors import InternalError
+from symtensor_codegen.loops import (
+    ArgUpdate,
+    For,
+    Statement,
+    Store,
+    Update,
+)
+from symtensor_codegen.scalar import (
+    COMBINES,
+    Buffer,
+    Register,
+    Scalar,
+    as_int,
+    read,
+)
+from symtensor_codegen.substitution import substitute
+
+
+class TeamWriter(LoopWriter):
+    """Writes loops of teams."""
+
+    def _for(self, loop: For) -> None:
+        facts = touched(loop.body)
+        changed: list[Register | Buffer] = [*facts.registers, *facts.writes]
+        self.forget(changed)
+        scan = next((scan for scanned, scan in self.stage.scans if scanned is loop), None)
+        if scan is not None:
+            self._scan(loop, scan)
+        elif loop in self.stage.split:
+            self._split(loop)
+        else:
+            super()._for(loop)
+        self.forget(changed)
+
+    def _split(self, loop: For) -> None:
+        """A loop whose iterations the threads of a team share; what it combines is put together after it."""
+        results = self._shared_loop(loop, "0", self.held(as_int(loop.extent)))
+        for register, (result, combine) in results.items():
+            self._update(register, combine, read(result))
+
+    def _shared_loop(self, loop: For, begin: str, end: str) -> dict[Register, tuple[Register, str]]:
+        """Write a loop over every ``team``-th iteration; what the team combined is for the caller to add."""
+        private: dict[Register, tuple[Register, str]] = {}
+        places: dict[Register, tuple[Register, Register]] = {}
+        body = loop.body
+        for statement in _updates(body):
+            if isinstance(statement, Update) and statement.register in touched(body).registers:
+                register = statement.register
+                if register not in private:
+                    own = Register(f"{register.name}_own", register.dtype)
+                    neutral = COMBINES[statement.combine].neutral(register.dtype)
+                    self.line(f"{REGISTER[own.dtype]} {self.register(own)} = {literal(neutral, own.dtype)};")
+                    private[register] = own, statement.combine
+            elif isinstance(statement, ArgUpdate) and statement.best in touched(body).registers:
+                best, place = statement.best, statement.place
+                own, here = Register(f"{best.name}_own", best.dtype), Register(f"{place.name}_own", int64)
+                extreme = "maximum" if statement.combine == "argmax" else "minimum"
+                neutral = COMBINES[extreme].neutral(best.dtype)
+                self.line(f"{REGISTER[own.dtype]} {self.register(own)} = {literal(neutral, own.dtype)};")
+                self.line(f"i64 {self.register(here)} = 9223372036854775807LL;")
+                private[best], private[place] = (own, statement.combine), (here, "")
+                places[best] = place, here
+        renamed = tuple(_renamed(s, {r: own for r, (own, _) in private.items()}) for s in body)
+        self.together = False
+        with self._hoisted(loop, body, f"{begin} < {end}"):
+            inner = self.stage.pairs.get(loop)
+            if inner is not None:
+                self._paired(loop, inner, renamed, begin, end)
+            else:
+                if loop not in self.stage.packs and not any(isinstance(s, For) for s in body):
+                    self.line(f"#pragma unroll {8 if self.stage.column else 4}")
+                self._strided(loop, renamed, begin, end, "rank", "team")
+        self.together = True
+        results: dict[Register, tuple[Register, str]] = {}
+        for register, (own, combine) in private.items():
+            if register in places:
+                self._combine_extremes(register, places[register][0], own, places[register][1], combine)
+            elif combine:
+                results[register] = self._combined(register, own, combine), combine
+        return results
+
+    def _paired(self, loop: For, inner: For, body: Sequence[Statement], begin: str, end: str) -> None:
+        """A loop with nothing but another one inside: as many threads beside each other share that as it needs."""
+        (renamed,) = body
+        assert isinstance(renamed, For)
+        index, extent = self.names.of(loop.index, loop.index.param.name), self.held(as_int(inner.extent))
+        across, lane = self.names.fresh("across"), self.names.fresh("lane")
+        self.line(f"int {across} = 1;")
+        self.line(f"while ({across} < team && {across} < {extent}) {across} *= 2;")
+        self.line(f"const int {lane} = rank % {across};")
+        start = f"rank / {across}" if begin == "0" else f"{begin} + rank / {across}"
+        head = f"for (i64 {index} = {start}; {index} < {end}; {index} += team / {across})"
+        with self.block(head), self._hoisted(inner, renamed.body, f"0 < {extent}"):
+            self._strided(inner, renamed.body, "0", extent, lane, across)
+
+    def _spread(self, spread: Spread) -> None:
+        """An item whose loop several blocks may share: each leaves its part, a block that is alone goes on."""
+        at = self.stage.body.index(spread.loop)
+        self.statements(self.stage.body[:at])
+        self.forget([register for register, _ in spread.combined])
+        total, share = self.held(as_int(spread.loop.extent)), self.names.fresh("share")
+        begin, end = self.names.fresh("begin"), self.names.fresh("end")
+        self.line(f"const i64 {share} = (({total} + gridDim.y - 1) / gridDim.y + 7) / 8 * 8;")
+        self.line(f"const i64 {begin} = {share} * blockIdx.y;")
+        self.line(f"const i64 {end} = {total} - {begin} < {share} ? {total} : {begin} + {share};")
+        results = self._shared_loop(spread.loop, begin, end)
+        with self.block("if (gridDim.y > 1)"):
+            for position, (register, _) in enumerate(spread.combined):
+                place = part_place(self.stage.chain, position, BLOCK)
+                self._store(Store(SCRATCH, (place,), as_bits(read(results[register][0]))))
+            self.line("continue;")
+        for register, (result, combine) in results.items():
+            self._update(register, combine, read(result))
+        self.statements(self.stage.body[at + 1 :])
+
+    # What threads combine -----------------------------------------------------------------------------------------
+
+    def _combined(self, register: Register, own: Register, combine: str) -> Register:
+        """The combination of what every thread of the team has."""
+        shape = "column" if self.stage.column else "row"
+        result = Register(f"{register.name}_all", register.dtype)
+        kind = REGISTER[register.dtype]
+        operands = f"{self.register(own)}, {self._scratch(register)}, {self._lambda(register, combine)}"
+        self.line(f"const {kind} {self.register(result)} = st_reduce_{shape}({operands});")
+        return result
+
+    def _lambda(self, register: Register, combine: str) -> str:
+        """The step of a combination as a function of two values."""
+        kind = REGISTER[register.dtype]
+        a, b = Register("a", register.dtype), Register("b", register.dtype)
+        left, right = self.names.of(a, "a"), self.names.of(b, "b")
+        step = COMBINES[combine].step(read(a), read(b))
+        text = bare(self._spell(step, [left, right]))
+        return f"[]({kind} {left}, {kind} {right}) -> {kind} {{ return {text}; }}"
+
+    def _combine_extremes(self, best: Register, place: Register, own: Register, here: Register, combine: str) -> None:
+        kind = REGISTER[best.dtype]
+        wins = "st_above" if combine == "argmax" else "st_below"
+        shape = "column" if self.stage.column else "row"
+        compare = f"[]({kind} a, i64 at, {kind} b, i64 bt) -> bool {{ return {wins}<{kind}>(a, at, b, bt); }}"
+        values, mine = self.register(own), self.register(here)
+        self.line(
+            f"st_extreme_{shape}({values}, {mine}, {self._scratch(best)}, {self._scratch(here, 'places')}, {compare});"
+        )
+        total, spot = self.register(best), self.register(place)
+        self.line(
+            f"if ({wins}<{kind}>({values}, {mine}, {total}, {spot})) {{ {total} = {values}; {spot} = {mine}; }}"
+        )
+        self.forget([best, place])
+
+    def _scratch(self, register: Register, role: str = "scratch") -> str:
+        """The shared array in which threads exchange values of a register's type."""
+        kind = REGISTER[register.dtype]
+        found = self.scratch.get((role, kind))
+        if found is None:
+            found = self.scratch[role, kind] = self.names.fresh(f"{role}_{kind}")
+        return found
+
+    def _scan(self, loop: For, scan: Scan) -> None:
+        """A running combination: the team takes as many iterations at once as it has threads."""
+        index, extent = self.names.of(loop.index, loop.index.param.name), self.held(as_int(loop.extent))
+        tile, inside = self.names.fresh("tile"), self.names.fresh("inside")
+        stand: dict[Register, Register] = {}
+        early: dict[Register, Register] = {}
+        totals: list[tuple[Update, str]] = []
+        with self.block(f"for (i64 {tile} = 0; {tile} < {extent}; {tile} += team)"):
+            self.line(f"const i64 {index} = {tile} + rank;")
+            self.line(f"const bool {inside} = {index} < {extent};")
+            for update in scan.updates:
+                register, kind = update.register, REGISTER[update.register.dtype]
+                term = Register(f"{register.name}_term", register.dtype)
+                total = self.names.fresh(f"{register.name}_total")
+                neutral = COMBINES[update.combine].neutral(register.dtype)
+                self.line(f"{kind} {self.register(term)} = {literal(neutral, register.dtype)};")
+                self.together = False
+                with self.block(f"if ({inside})"):
+                    self.line(f"{self.register(term)} = {bare(self.value(update.value))};")
+                self.together = True
+                sums = Register(f"{register.name}_sums", register.dtype)
+                self.line(f"{kind} {total};")
+                self.line(
+                    f"const {kind} {self.register(sums)} = st_scan_row({self.register(term)}, {total}, "
+                    f"{self._scratch(register)}, {self._lambda(register, update.combine)});"
+                )
+                after = stand[register] = Register(f"{register.name}_here", register.dtype)
+                step = COMBINES[update.combine].step(read(register), read(sums))
+                self.line(f"const {kind} {self.register(after)} = {bare(self.value(step))};")
+                if register in scan.before:
+                    early[register] = Register(f"{register.name}_before", register.dtype)
+                    value = bare(self.value(read(after) - read(term)))
+                    self.line(f"const {kind} {self.register(early[register])} = {value};")
+                totals.append((update, total))
+            self.together = False
+            with self.block(f"if ({inside})"):
+                done: set[Register] = set()
+                for statement in loop.body:
+                    if isinstance(statement, Update):
+                        done.add(statement.register)
+                        continue
+                    now = {r: stand[r] if r in done else early.get(r, stand[r]) for r in stand}
+                    self.statements([_reading(statement, now)])
+            self.together = True
+            for update, total in totals:
+                register = update.register
+                held = Register("total", register.dtype)
+                self.names.give(held, total)
+                step = COMBINES[update.combine].step(read(register), read(held))
+                self.line(f"{self.register(register)} = {bare(self.value(step))};")
+                self.forget([register])
+
+
+def _updates(body: Sequence[Statement]) -> Iterator[Update | ArgUpdate]:
+    for statement in body:
+        if isinstance(statement, (Update, ArgUpdate)):
+            yield statement
+        elif isinstance(statement, For):
+            yield from _updates(statement.body)
+
+
+def _renamed(statement: Statement, own: dict[Register, Register]) -> Statement:
+    """A statement that combines into other registers."""
+    match statement:
+        case Update(register=register, combine=combine, value=value):
+            return Update(own.get(register, register), combine, value)
+        case ArgUpdate(best=best, place=place, combine=combine, value=value, position=position):
+            return ArgUpdate(own.get(best, best), own.get(place, place), combine, value, position)
+        case For(index=index, extent=extent, body=body, kind=kind):
+            return For(index, extent, tuple(_renamed(s, own) for s in body), kind)
+    return statement
+
+
+def _reading(statement: Statement, now: dict[Register, Register]) -> Statement:
+    """A store with other registers in the place of some."""
+    if not isinstance(statement, Store):
+        raise InternalError("a running combination holds a statement that is no store")
+    changes: dict[Scalar, Scalar] = {}
+    for node in nodes_of([statement]):
+        if node.op.name == "register" and node.param in now:
+            changes[node] = read(now[node.param], node.free)
+    index = tuple(substitute(i, changes) for i in statement.index)
+    where = None if statement.where is None else substitute(statement.where, changes)
+    return Store(statement.buffer, index, substitute(statement.value, changes), statement.combine, where)
