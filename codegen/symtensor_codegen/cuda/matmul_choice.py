@@ -135,7 +135,7 @@ def choose(
                 cycles = _BEGIN + max(own * cost.alone, each * own * max(cost.busy, moved)) + each * cost.block
                 scratch = 0
                 if splits > 1 and together:
-                    cycles += _EXCHANGE + 100 * splits
+                    cycles = 1.05 * cycles + _EXCHANGE + 100 * splits  # worth it only where it clearly gains
                 elif splits > 1:
                     scratch = splits * m * n * batch * element.size
                     cycles += _COMBINE + 2 * scratch / (_BYTES * multiprocessors)
