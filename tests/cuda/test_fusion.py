@@ -17,6 +17,7 @@ from symtensor_codegen.cuda.actions import FusedAction, KernelAction, Operand, P
 from symtensor_codegen.cuda.arrays import DeviceArray
 from symtensor_codegen.cuda.backend import CompiledProgram, compile_program, source
 from symtensor_codegen.cuda.compile import FULL, cubin
+from symtensor_codegen.cuda.matmul_choice import Choice
 from symtensor_codegen.cuda.matmul_kernels import ELEMENTS, Tile, Variant, matmul_text
 from symtensor_codegen.cuda.reporting import ProgramFailure
 from symtensor_codegen.program import Gemm, Launch, walk
@@ -297,12 +298,29 @@ def test_elements_are_read_before_any_is_stored() -> None:
     faster = s - T.dot(x, x)
     given, held = [np.zeros((4, 4))], [np.zeros((4, 4)), np.zeros((4, 4))]
     (finish,) = set(fusion.finishes_of(Case([x], [], given, [w, s], {0: w + faster, 1: faster}, held).program).values())
-    body = fusion.epilogue_of(finish).functions.partition("{")[2]
-    lines = [line.strip() for line in body.splitlines()]
-    assert sum("= s[i]" in line for line in lines) == sum("= w[i]" in line for line in lines) == 1
+    text = fusion.epilogue_of(finish).functions
+    assert text.count("s[i]") == text.count("w[i]") == 1
     first, second = finish.stage.body
     assert len(fusion._early(finish, (first, second))) == 2
     assert len(fusion._early(finish, (second, first))) == 1  # first stores what second reads
+
+
+@pytest.mark.parametrize(
+    ("tile", "cluster"),
+    [
+        (Tile(16, 16, 4, 4, 16, 64, 4), 1), (Tile(32, 64, 8, 8, 4, 32, 3), 1), (Tile(64, 64, 8, 8, 2, 16, 4), 1),
+        (Tile(32, 64, 8, 8, 1, 8, 2), 1), (Tile(16, 16, 4, 4, 4, 16, 3), 2), (Tile(32, 32, 4, 4, 2, 8, 2), 4),
+    ],
+)  # fmt: skip
+def test_other_kernels(checked_host: HostDevice, monkeypatch: pytest.MonkeyPatch, tile: Tile, cluster: int) -> None:
+    """Those that have many results in a thread, no slices, or several blocks for a tile."""
+    choice = Choice(tile, cluster, 0.0, 0)
+    monkeypatch.setattr(matrix_products, "_chosen", lambda *_: choice)
+    x, g, w, s = (matrix(name, "float32") for name in "xgws")
+    faster = T.cast(0.9, "float32") * s - T.cast(0.1, "float32") * T.dot(x.T, g)
+    given, held = [values(0, 70, 37), values(1, 70, 69)], [values(2, 37, 69), values(3, 37, 69)]
+    run = Run(Case([x, g], [], given, [w, s], {0: w + faster, 1: faster}, held), checked_host)
+    assert run.fused == 1
 
 
 def test_it_can_be_seen(host: HostDevice) -> None:

@@ -17,9 +17,9 @@ from symtensor_codegen.cuda.dependence import nodes_of, stores_of
 from symtensor_codegen.cuda.emit import NO_FAILURE, StageWriter
 from symtensor_codegen.cuda.kernels import Variant
 from symtensor_codegen.cuda.matmul_kernels import ELEMENTS, Epilogue
-from symtensor_codegen.cuda.operations import MEMORY
+from symtensor_codegen.cuda.operations import MEMORY, REGISTER
 from symtensor_codegen.cuda.schedule import Schedule, Stage, schedule
-from symtensor_codegen.cuda.values import Identifiers
+from symtensor_codegen.cuda.values import Identifiers, bare
 from symtensor_codegen.expr import topological
 from symtensor_codegen.finish import storage
 from symtensor_codegen.loops import Declare, Statement, Store
@@ -270,52 +270,83 @@ def _epilogue(finish: Finish, variant: Variant, name: str) -> Epilogue:
     kinds = [f"{'' if b in kernel.written else 'const '}{MEMORY[b.dtype]}* finish_" for b in kernel.buffers]
     kinds += ["i64 finish_"] * len(kernel.parameters) + ["int* finish_", "int finish_"]
     parameters = "".join(f", {kind}{k}" for k, kind in enumerate(kinds))
-    arguments = ", ".join(["value", "row", "column", "n", *[f"finish_{k}" for k in range(len(kinds))]])
-    functions = finish_text(finish, variant, f"st_finish_{name}")
-    return Epilogue(f"st_finish_{name}({arguments});", (), parameters, functions, name, finish.kept)
+    arguments = ", ".join(["row", "column", "n", *[f"finish_{k}" for k in range(len(kinds))]])
+    symbol = f"st_finish_{name}"
+    functions = finish_text(finish, variant, symbol)
+    reads = bool(_early(finish, finish.stage.body))
+    text = f"{symbol}(value, {'early, ' if reads else ''}{arguments});"
+    early = (f"{symbol}_reads", f"{symbol}_read({arguments})") if reads else None
+    return Epilogue(text, (), parameters, functions, name, finish.kept, early)
 
 
 def finish_text(finish: Finish, variant: Variant, symbol: str) -> str:
-    """The function that does a kernel's work for one element, and what it calls."""
-    writer = _FinishWriter(finish, variant)
+    """The function that does a kernel's work for one element, and what it calls.
+
+    What it can read before anything is stored another function reads, ``symbol_read``; it gives a ``symbol_reads``.
+    """
+    writer = _FinishWriter(finish, variant, symbol)
     text = writer.text(symbol)
+    if writer.early:
+        text = _FinishWriter(finish, variant, symbol).reading() + text
     body = "\n".join([*writer.functions.values(), text])
-    called = dict.fromkeys(re.findall(r"\bst_\w+", body)).keys() - writer.functions.keys() - {symbol}
-    return f"{prelude.functions(called)}{body}"
+    called = {name for name in re.findall(r"\bst_\w+", body) if not name.startswith(symbol)}
+    return f"{prelude.functions(sorted(called - writer.functions.keys()))}{body}"
 
 
 class _FinishWriter(StageWriter):
     """Writes a stage's body for one element, whose product is an argument."""
 
-    def __init__(self, finish: Finish, variant: Variant) -> None:
+    def __init__(self, finish: Finish, variant: Variant, symbol: str) -> None:
         names = Identifiers()
-        self.product, self.finish = names.fresh("value"), finish
+        self.product, self.finish, self.symbol = names.fresh("value"), finish, symbol
+        early = names.fresh("early")
         self.row, self.column, self.columns = (names.fresh(name) for name in ("row", "column", "columns"))
         for buffer in variant.kernel.buffers:
             names.of(buffer, buffer.name)
         super().__init__(variant.kernel, Schedule((finish.stage,)), finish.stage, names, variant.aliased)
-        self.early: dict[tuple[Buffer, Scalar], str] = {}  # elements that have been read, by place
+        self.reads = _early(finish, finish.stage.body)
+        self.early = {(n.param, n.args[0]): f"{early}.e{k}" for k, n in enumerate(self.reads)}
+        self.arguments = [f"const {symbol}_reads& {early}"] if self.early else []
 
     def text(self, symbol: str) -> str:
         """The whole function."""
-        kernel, chain = self.kernel, self.stage.chain
         self.line(f"if (first < 0 && *status != {NO_FAILURE}) return;")
+        self._begin()
+        self.statements(self.stage.body)
+        value = f"{MEMORY[self.finish.element.dtype]} {self.product}"
+        listed = ", ".join([value, *self.arguments, self._shared_arguments()])
+        body = "\n".join(self.lines)
+        return (
+            f"// {self.kernel.name}, at the end of a product: an element of {self.finish.element.name}\n"
+            f"static __device__ __forceinline__ void {symbol}({listed}) {{\n{body}\n}}\n"
+        )
+
+    def reading(self) -> str:
+        """What is read early: its type, and the function that reads it."""
+        self.early.clear()
+        self._begin()
+        members = "".join(f" {REGISTER[node.dtype]} e{k};" for k, node in enumerate(self.reads))
+        self.line(f"return {self.symbol}_reads{{{', '.join(bare(self.value(node)) for node in self.reads)}}};")
+        body = "\n".join(self.lines)
+        head = f"{self.symbol}_reads {self.symbol}_read({self._shared_arguments()})"
+        return (
+            f"struct {self.symbol}_reads {{{members} }};\n"
+            f"static __device__ __forceinline__ {head} {{\n{body}\n}}\n"
+        )  # fmt: skip
+
+    def _shared_arguments(self) -> str:
+        """The arguments that both functions have."""
+        listed = [f"i64 {name}" for name in (self.row, self.column, self.columns)]
+        listed += [self._pointer(buffer) for buffer in self.kernel.buffers]
+        listed += [f"i64 p{k}" for k in range(len(self.kernel.parameters))]
+        return ", ".join([*listed, "int* status", "int first"])
+
+    def _begin(self) -> None:
+        """Which iteration this is."""
+        chain = self.stage.chain
         places = [f"{self.row} * {self.columns} + {self.column}"] if len(chain) == 1 else [self.row, self.column]
         for loop, place in zip(chain, places, strict=True):
             self.line(f"const i64 {self.names.of(loop.index, loop.index.param.name)} = {place};")
-        for node in _early(self.finish, self.stage.body):
-            self.early[node.param, node.args[0]] = self.held(node)
-        self.statements(self.stage.body)
-        value = f"{MEMORY[self.finish.element.dtype]} {self.product}"
-        sizes = [f"i64 {name}" for name in (self.row, self.column, self.columns)]
-        listed = [value, *sizes, *[self._pointer(b) for b in kernel.buffers]]
-        listed += [f"i64 p{k}" for k in range(len(kernel.parameters))]
-        body = "\n".join(self.lines)
-        return (
-            f"// {kernel.name}, at the end of a product: what becomes of an element of {self.finish.element.name}\n"
-            f"static __device__ __forceinline__ void {symbol}({', '.join(listed)}, int* status, int first) {{\n"
-            f"{body}\n}}\n"
-        )
 
     def load(self, buffer: Buffer, place: Scalar, at: str) -> str:
         """An element of a buffer; that of the product is at hand, others have been read before anything is stored."""

@@ -30,6 +30,8 @@ __all__ = [
 
 PRECISIONS: Final = ("float32", "tf32", "bfloat16", "float16")
 
+_MOST_EARLY: Final = 16  # results of a thread for which it can read ahead
+
 SHARED_LIMIT: Final = 48 << 10
 """Bytes of shared memory that a block may declare."""
 
@@ -63,7 +65,9 @@ class Epilogue:
     ``pointers`` names further arguments, arrays of the element type, which the statements may read:
     ``Epilogue("value = value + bias[column]; value = value > 0 ? value : 0;", ("bias",))``. ``parameters`` are
     arguments of other types (C, each after a comma), ``functions`` what the statements call, and ``name`` ends that of
-    the kernel. Without ``keeps`` nothing is stored but what the statements store.
+    the kernel. Without ``keeps`` nothing is stored but what the statements store. ``early`` is what they read besides,
+    a type and an expression over ``row`` and ``column``, and is called so in them: a thread reads it for all of its
+    results before it stores one.
     """
 
     text: str = ""
@@ -72,6 +76,7 @@ class Epilogue:
     functions: str = ""
     name: str = ""
     keeps: bool = True
+    early: tuple[str, str] | None = None
 
     def arguments(self, element: Element) -> str:
         """The further arguments of a kernel, each after a comma."""
@@ -242,9 +247,14 @@ extern "C" __global__ void __launch_bounds__(256) {symbol}(
 """
 
 
-def _finish(epilogue: Epilogue, indent: str) -> str:
-    """From a sum to memory. ``to`` is not read where beta is zero: it may hold anything."""
-    lines = ["value = st_scale(alpha, value);", "if (st_present(beta)) value = value + st_scale(beta, *to);"]
+def _finish(epilogue: Epilogue, indent: str, early: str = "") -> str:
+    """From a sum to memory. ``to`` is not read where beta is zero (or nothing is stored): it may hold anything.
+
+    ``early``: where it is what the epilogue has read early.
+    """
+    lines = ["value = st_scale(alpha, value);"]
+    lines += ["if (st_present(beta)) value = value + st_scale(beta, *to);"] if epilogue.keeps else []
+    lines += [f"const {epilogue.early[0]} early = {early or epilogue.early[1]};"] if epilogue.early else []
     lines += [epilogue.text] if epilogue.text else []
     return "".join(f"{indent}{line}\n" for line in (*lines, *["*to = value;"] * epilogue.keeps))
 
@@ -255,18 +265,28 @@ def _store(variant: Variant, positions: tuple[str, str, str, str]) -> str:
     loops, row, column, value = positions
     area = tile.rows * tile.columns
     inside = "row < m && column < n"
+    results, early, known = -(-area // variant.cluster // variant.threads), variant.epilogue.early, ""
+    if early is not None and results <= _MOST_EARLY:
+        known = f"early_of[{'p' if tile.slices == 1 else 'turn'}]"
     if variant.split:
         place = "out[((blockIdx.z * (i64)gridDim.y + blockIdx.y) * m + row) * n + column]"
         finish = f"            {place} = value;\n"
     else:
         finish = (
             f"            {element.spelling}* const to = out + blockIdx.z * out_batch + row * out_stride + column;\n"
-            f"{_finish(variant.epilogue, '            ')}"
+            f"{_finish(variant.epilogue, '            ', known)}"
         )
+
+    def read_early(head: str) -> str:
+        """Read ahead in a loop with this head."""
+        if early is None or not known:
+            return ""
+        return f"    {early[0]} early_of[{results}];\n{head}        if ({inside}) {known} = {early[1]};\n    }}\n"
+
     if tile.slices == 1:
+        head = f"    {loops}\n        const i64 row = row0 + ({row}), column = column0 + ({column});\n"
         return f"""\
-    {loops}
-        const i64 row = row0 + ({row}), column = column0 + ({column});
+{read_early(head)}{head}\
         if ({inside}) {{
             {element.spelling} value = {value};
 {finish}        }}
@@ -281,9 +301,10 @@ def _store(variant: Variant, positions: tuple[str, str, str, str]) -> str:
 """
     added = _added(tile.slices, f"shared[{{}} * {area} + i]")
     if variant.cluster == 1:
+        place = f"row = row0 + i / {tile.columns}, column = column0 + i % {tile.columns}"
+        head = f"{_each(area, variant.threads)}\n        const i64 {place};\n"
         return f"""\
-{collect}{_each(area, variant.threads)}
-        const i64 row = row0 + i / {tile.columns}, column = column0 + i % {tile.columns};
+{read_early(head)}{collect}{head}\
         if ({inside}) {{
             {element.spelling} value = {added};
 {finish}        }}
@@ -291,16 +312,19 @@ def _store(variant: Variant, positions: tuple[str, str, str, str]) -> str:
 """
     share, (memory, _) = area // variant.cluster, memory_of(variant)
     place = f"(received + (owner - rank) * {memory})" if variant.folded else "st_of_block(received, owner)"
+    own = f"rank * {share} + i"
+    head = (
+        f"{_each(share, variant.threads)}\n"
+        f"        const i64 row = row0 + ({own}) / {tile.columns}, column = column0 + ({own}) % {tile.columns};\n"
+    )
     return f"""\
-{collect}    st_wait_for_begin();  // of all blocks: their memory is written now
+{read_early(head)}{collect}    st_wait_for_begin();  // of all blocks: their memory is written now
 {_each(area, variant.threads)}
         const int owner = i / {share};  // which block stores this result
         {place}[rank * {share} + i % {share}] = {added};
     }}
     st_exchange();
-{_each(share, variant.threads)}
-        const int position = rank * {share} + i;
-        const i64 row = row0 + position / {tile.columns}, column = column0 + position % {tile.columns};
+{head}\
         if ({inside}) {{
             {element.spelling} value = {_added(variant.cluster, f"received[{{}} * {share} + i]")};
 {finish}        }}
