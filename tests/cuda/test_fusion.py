@@ -327,7 +327,8 @@ def test_it_can_be_seen(host: HostDevice) -> None:
     case = layer(4, 4, 4, "float32")
     (launch,) = (step for step in walk(case.program.steps) if isinstance(step, Launch))
     text = source(case.program, "cuda", "sm_90")
-    assert f"void finish_{launch.kernel.name}(f32 value, i64 row, i64 column, i64 columns" in text
+    name = f"finish_{launch.kernel.name}"
+    assert f"void {name}(f32 value, const {name}_reads& early, i64 row, i64 column, i64 columns, f32* " in text
 
 
 def test_it_is_explained(two_devices: tuple[HostDevice, HostDevice]) -> None:
