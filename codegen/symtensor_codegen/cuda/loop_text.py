@@ -55,7 +55,9 @@ class LoopWriter(Accesses):
             case ArgUpdate():
                 self._arg_update(statement)
             case Assign(registers=registers, values=values):
+                changed = {self.register(r) for r in registers}  # all values are those before any of them changes
                 texts = [self.held(v) for v in values]
+                texts = [self.variable(t, v.dtype) if t in changed else t for t, v in zip(texts, values, strict=True)]
                 for register, text in zip(registers, texts, strict=True):
                     self.line(f"{self.register(register)} = {text};")
                 self.forget(registers)
@@ -114,9 +116,9 @@ class LoopWriter(Accesses):
         near, rest = self.names.fresh("near"), self.names.fresh("rest")
         length = end if begin == "0" else f"({end} - {begin})"
         none = end if begin == "0" else f"({end} > {begin} ? {end} : {begin})"
-        self.line(f"const i64 {rest} = {self._aligned(packs, loop, begin)} ? {none} - {length} % {width} : {begin};")
+        self.line(f"const i64 {rest} = {self._aligned(packs, loop, begin)} ? {none} - ({length} & {width - 1}) : {begin};")
         start = f"{width} * {rank}" if begin == "0" else f"{begin} + {width} * {rank}"
-        self.line(f"#pragma unroll {1 if packs.heavy else 2 if len(packs.loads) < 3 else 1}")
+        self.line("#pragma unroll 1")  # to unroll it, the compiler would divide to count its steps
         with self.block(f"for (i64 {near} = {start}; {near} < {rest}; {near} += {width} * {team})"):
             loaded = {load: self.names.fresh(f"{load[0].name}_pack") for load in packs.loads}
             stored = {store: self.names.fresh(f"{store[0].name}_out") for store in packs.stores}
@@ -148,10 +150,10 @@ class LoopWriter(Accesses):
         tests: dict[str, None] = {}
         for buffer, base in packs.bases(loop.index):
             size = min(packs.width * buffer.dtype.itemsize, VECTOR_BYTES)
-            tests[f"(u64){self.names.of(buffer, buffer.name)} % {size} == 0"] = None
+            tests[f"((u64){self.names.of(buffer, buffer.name)} & {size - 1}) == 0"] = None
             first = bare(self.value(base))
             if first != "0LL" or begin != "0":
-                tests[f"({first if begin == '0' else f'{first} + {begin}'}) % {packs.width} == 0"] = None
+                tests[f"(({first if begin == '0' else f'{first} + {begin}'}) & {packs.width - 1}) == 0"] = None
         return " && ".join(tests)
 
     @contextmanager

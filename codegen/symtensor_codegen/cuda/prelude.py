@@ -122,11 +122,22 @@ template <class T> {_INLINE} u64 st_to_u64(T x) {{
     "st_pack": """\
 template <class T, int N> struct __align__(N * sizeof(T) < 16 ? N * sizeof(T) : 16) st_pack { T v[N]; };
 #ifndef ST_HOST
+template <int bytes> struct st_words;
+template <> struct st_words<4> { typedef u32 type; };
+template <> struct st_words<8> { typedef uint2 type; };
+template <> struct st_words<16> { typedef uint4 type; };
+template <> struct st_words<32> { struct type { uint4 low, high; }; };
 template <class P, class T> static __device__ __forceinline__ P st_load_pack(const T* p, i64 at) {
-    return *reinterpret_cast<const P*>(p + at);
+    typedef typename st_words<sizeof(P)>::type words;
+    union both { words in; P out; __device__ both() {} } x;
+    x.in = *reinterpret_cast<const words*>(p + at);
+    return x.out;
 }
 template <class P, class T> static __device__ __forceinline__ void st_store_pack(T* p, i64 at, const P& pack) {
-    *reinterpret_cast<P*>(p + at) = pack;
+    typedef typename st_words<sizeof(P)>::type words;
+    union both { words out; P in; __device__ both() {} } x;
+    x.in = pack;
+    *reinterpret_cast<words*>(p + at) = x.out;
 }
 #endif
 """,
