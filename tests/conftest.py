@@ -23,10 +23,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Tests that run on every device leave out what is about the CPU alone."""
-    if any(item.get_closest_marker("cpu_only") is not None for item in items):
-        from tests.cuda.devices import deselect_cpu_only
+    if any("device" in getattr(item, "fixturenames", ()) for item in items):
+        from tests.cuda.devices import deselect
 
-        deselect_cpu_only(config, items)
+        deselect(config, items)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -3,7 +3,8 @@
 A folder's tests do when its conftest has ``from tests.cuda.devices import device``. Each then runs with
 `config.device` set to the CPU, and to a CUDA device whose kernels run on the CPU (`tests.cuda.host`; marked
 ``cuda_host``). SYMTENSOR_TEST_DEVICES chooses others, separated by commas: cpu, host, and cuda, a GPU. Tests that are
-about the CPU backend itself are marked ``cpu_only`` with the reason.
+about the CPU backend itself are marked ``cpu_only`` with the reason; those that would take minutes of CUDA text on the
+CPU are marked ``many_launches``, and run on the CPU and a GPU.
 """
 
 from __future__ import annotations
@@ -76,13 +77,14 @@ def two_devices() -> Iterator[tuple[HostDevice, HostDevice]]:
         devices.forget(one.name)
 
 
-def deselect_cpu_only(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the tests about the CPU on other devices."""
+def deselect(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the tests about the CPU on other devices, and long ones where CUDA text runs on the CPU."""
 
     def elsewhere(item: pytest.Item) -> bool:
         call = getattr(item, "callspec", None)
         on = call.params.get("device", "cpu") if call is not None else "cpu"
-        return on in ("host", "cuda") and item.get_closest_marker("cpu_only") is not None
+        marks = {mark.name for mark in item.iter_markers()}
+        return (on in ("host", "cuda") and "cpu_only" in marks) or (on == "host" and "many_launches" in marks)
 
     left_out = [item for item in items if elsewhere(item)]
     if left_out:

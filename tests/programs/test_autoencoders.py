@@ -48,6 +48,7 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
     return data.data[order] / 16.0, data.target[order]
 
 
+@pytest.mark.many_launches
 def test_denoising_autoencoder(digits: tuple[np.ndarray, np.ndarray]) -> None:
     rng = np.random.RandomState(123)
     train_set_x = shared(digits[0][:1500], borrow=True)
@@ -88,6 +89,7 @@ def test_one_step_is_numpys() -> None:
     np.testing.assert_allclose(da.b_prime.get_value(), c - 0.5 * dz.sum(0), rtol=1e-12, atol=1e-15)
 
 
+@pytest.mark.many_launches
 def test_stacked_autoencoders(digits: tuple[np.ndarray, np.ndarray]) -> None:
     """The layers of a classifier share their weights with the autoencoders which train them first."""
     rng = np.random.RandomState(89677)

@@ -2,8 +2,10 @@
 
 import character_model as program
 import numpy as np
+import pytest
 
 
+@pytest.mark.many_launches
 def test_held_out_characters_cost_less_than_by_counts() -> None:
     result = program.main(epochs=7, hidden=96, rate=1.2e-2)
     assert np.log2(len(program.CHARACTERS)) > result.losses[0] > 3.5

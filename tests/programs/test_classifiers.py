@@ -9,6 +9,7 @@ import symtensor.tensor as T
 from symtensor import function, shared
 
 
+@pytest.mark.many_launches
 def test_digits() -> None:
     datasets = pytest.importorskip("sklearn.datasets")
     data = datasets.load_digits()

@@ -9,6 +9,7 @@ pytest.importorskip("scipy")
 import hamiltonian_monte_carlo as program
 
 
+@pytest.mark.many_launches
 def test_moments_are_those_of_the_posterior() -> None:
     result = program.main(blocks=3)
     deviation = np.sqrt(np.diag(result.integrated.covariance))
@@ -22,6 +23,7 @@ def test_moments_are_those_of_the_posterior() -> None:
     assert result.log_score > -0.25
 
 
+@pytest.mark.many_launches
 def test_the_steps_of_a_trajectory_may_be_chosen_at_the_call() -> None:
     """Acceptance falls with the length of a leap: its error in the energy grows with the square."""
     data = program.load_data()

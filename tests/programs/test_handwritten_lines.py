@@ -10,6 +10,7 @@ import handwritten_lines as program
 SHORT = range(2, 5)
 
 
+@pytest.mark.many_launches
 def test_lines_of_held_out_images_are_read() -> None:
     result = program.main(updates=450, digits=SHORT, hidden=48, rate=1e-2, held_lines=150)
     assert np.mean(result.losses[:20]) > 8
@@ -39,6 +40,7 @@ def test_lines_are_as_they_say() -> None:
     assert not np.array_equal(learnt.lines(50).labels, lines.labels)
 
 
+@pytest.mark.many_launches
 def test_context_is_the_gradient() -> None:
     """Against differences of the outputs; what is read does not depend on the padding."""
     reader = program.compile_reader(hidden=12)

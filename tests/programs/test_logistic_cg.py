@@ -7,6 +7,7 @@ import symtensor.tensor as T
 from symtensor import function, shared
 
 
+@pytest.mark.many_launches
 def test_conjugate_gradients() -> None:
     datasets, optimize = pytest.importorskip("sklearn.datasets"), pytest.importorskip("scipy.optimize")
     images, labels = datasets.load_digits(return_X_y=True)

@@ -63,6 +63,7 @@ def test_2000_operations_with_gradient() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.cpu_only("its limit is for the time that code for the CPU takes")
 def test_compile_time_is_linear_up_to_50000_operations() -> None:
     seconds = {}
     for length in (5_000, 50_000):

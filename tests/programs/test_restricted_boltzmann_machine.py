@@ -9,6 +9,7 @@ pytest.importorskip("sklearn")
 import restricted_boltzmann_machine as program
 
 
+@pytest.mark.many_launches
 def test_the_pseudo_likelihood_rises() -> None:
     result = program.main(epochs=20)
     assert result.scores[0] == pytest.approx(result.independent, abs=0.01)

@@ -8,6 +8,7 @@ pytest.importorskip("sklearn")
 import vanishing_gradient as program
 
 
+@pytest.mark.many_launches
 def test_only_the_lstm_remembers() -> None:
     results = program.main(epochs=15, wait=30)
     simple, lstm = results["rnn"], results["lstm"]
