@@ -1,6 +1,7 @@
 """Functions on devices: calls run in Python, which starts the work and waits only for what it needs."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from threading import Lock
 from typing import Any
 from weakref import ref
@@ -31,7 +32,9 @@ class DeviceProgram:
     Arguments are arrays that fit, of this machine or the device; results stay on the device.
     """
 
-    def __init__(self, function: Function, done: Compilation) -> None:
+    def __init__(self, function: Function, done: Compilation, waits: bool = True) -> None:
+        """``waits``: a call that may fail ends when it is known to be well."""
+        self._waits = waits
         self._owner = ref(function)  # weak, so that memory on the device goes with the function at once
         self._cells = tuple(variable.cell for variable in function.get_shared())
         self._call: Callable[..., list[Any]] = self._refuse
@@ -47,12 +50,17 @@ class DeviceProgram:
         Raises:
             Exception: the call failed; the error says why in the user's words.
         """
+        explain = None if self._waits else partial(self._explained, self.function, arrays)
         try:
-            return self._call(arrays, self._bound() if self._remote is None else self._remote)
+            return self._call(arrays, self._bound() if self._remote is None else self._remote, explain)
         except ProgramFailure as failed:
-            details = (*failed.values_seen, 0, 0, 0, 0)
-            error = failure(self.function, failed.message, details, lambda: self._met(arrays))
+            error = self._explained(self.function, arrays, failed)
         raise error
+
+    def _explained(self, function: Function, arrays: Sequence[Any], failed: ProgramFailure) -> BaseException:
+        """A failure in the user's words."""
+        details = (*failed.values_seen, 0, 0, 0, 0)
+        return failure(function, failed.message, details, lambda: self._met(arrays))
 
     @property
     def function(self) -> Function:
@@ -69,7 +77,7 @@ class DeviceProgram:
         self._remote = [*[cell.remote for cell in self._cells], *self._constants]
         return self._remote
 
-    def _refuse(self, arrays: Sequence[Any], cells: Sequence[Any]) -> list[Any]:
+    def _refuse(self, arrays: Sequence[Any], cells: Sequence[Any], explain: Any = None) -> list[Any]:
         name, device = self.function.name, self.function.device
         raise DeviceError(
             f"{name} was compiled for {architecture_of(device)} to be read, not run: device={device!r} names an "
@@ -113,7 +121,7 @@ class DeviceFunction(Function):
     def _start(self, done: Compilation) -> None:
         """Make calls run this compilation."""
         self._compilation = done
-        self._run = DeviceProgram(self, done)
+        self._run = DeviceProgram(self, done, waits=bool(self._home))
         if self.definition.profile and not only_compiles(self.device):
             from .profiling import Profile
 

@@ -26,6 +26,18 @@ Array = np.ndarray[Any, Any]
 Call = Callable[[], object]
 
 
+class Arrived(NamedTuple):
+    """Bytes that have arrived."""
+
+    data: bytes
+
+    def ready(self) -> bool:
+        return True
+
+    def take(self) -> bytes:
+        return self.data
+
+
 class Block:
     """Bytes of a NumPy array; freed ones of the same size are taken again, the latest first."""
 
@@ -167,6 +179,10 @@ class NumpyDevice:
         assert self.recording is None, "a download is no part of a graph"
         self.downloads += 1
         array.reshape(-1).view(np.uint8)[:] = self.bytes_at(address, array.nbytes)
+
+    def send_home(self, address: int, nbytes: int) -> Arrived:
+        """The bytes, at once."""
+        return Arrived(self.bytes_at(address, nbytes).tobytes())
 
     def copy(self, target: int, source: int, nbytes: int) -> None:
         def run() -> None:

@@ -11,7 +11,7 @@ import numpy
 from .. import dtypes
 from ..errors import DTypeError
 from . import device as devices
-from . import dlpack, errors
+from . import dlpack, errors, late
 
 if TYPE_CHECKING:
     from .device import Array, Block, Device
@@ -75,6 +75,7 @@ class DeviceArray:
         """A copy on the host."""
         out = numpy.empty(self.shape, self.dtype)
         self.device.download(out, self.address)
+        late.settle(self.device)
         return out
 
     def item(self) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 from symtensor_codegen.cuda import kernels as kernel_store
 from symtensor_codegen.cuda.kernels import DeviceKernel, Emitter, KernelCode, Variant, default_emitter, variants
 from symtensor_codegen.cuda.reporting import memory_plan
-from symtensor_codegen.cuda.run import RemoteCell, Runner
+from symtensor_codegen.cuda.run import Explain, RemoteCell, Runner
 from symtensor_codegen.cuda.steps import Prepared, Product, Products, refuse_nested
 from symtensor_codegen.errors import UserError
 from symtensor_codegen.loops import Kernel
@@ -66,9 +66,11 @@ class CompiledProgram:
     compiled: int
     counters: np.ndarray[Any, Any] | None = None
 
-    def call(self, inputs: Sequence[Any], cells: Sequence[RemoteCell]) -> "list[DeviceArray]":
+    def call(
+        self, inputs: Sequence[Any], cells: Sequence[RemoteCell], explain: Explain | None = None
+    ) -> "list[DeviceArray]":
         """The returned results of a call; see ``Runner.call``."""
-        return self.runner.call(inputs, cells)
+        return self.runner.call(inputs, cells, explain)
 
     def free(self) -> None:
         """Give memory back that is kept for the next call, and what the device keeps of freed memory."""

@@ -16,6 +16,7 @@ import numpy
 from . import errors
 
 if TYPE_CHECKING:
+    from .late import Arrival
     Array = numpy.ndarray[Any, Any]
 
 
@@ -108,6 +109,9 @@ class Device(Protocol):
 
     def download(self, array: Array, address: int) -> None:
         """Fill a C-contiguous host array from the device, after all earlier work."""
+
+    def send_home(self, address: int, nbytes: int) -> Arrival:
+        """Begin to copy a few bytes to the host, after all earlier work."""
 
     def copy(self, target: int, source: int, nbytes: int) -> None:
         """Copy within the device, asynchronously."""

@@ -22,7 +22,7 @@ from . import errors
 from .finding import find_device, find_driver
 from .graphs import Capture, Graphs, Recording, Replay
 from .memory import Pool, PooledBlock
-from .transfers import Transfers
+from .transfers import Arrival, Transfers
 
 if TYPE_CHECKING:
     from .device import Array
@@ -231,6 +231,15 @@ class CudaDevice:
             except self.cuda.Error as cause:
                 raise self.failure(cause) from None
             self._well()
+
+    def send_home(self, address: int, nbytes: int) -> Arrival:
+        """Begin to copy a few bytes to the host, after all earlier work."""
+        with self._current:
+            self._check_not_recording("a download")
+            try:
+                return self._transfers.send_home(address, nbytes)
+            except self.cuda.Error as cause:
+                raise self.failure(cause) from None
 
     def copy(self, target: int, source: int, nbytes: int) -> None:
         """Copy within the device, asynchronously."""

@@ -116,7 +116,8 @@ class LoopWriter(Accesses):
         near, rest = self.names.fresh("near"), self.names.fresh("rest")
         length = end if begin == "0" else f"({end} - {begin})"
         none = end if begin == "0" else f"({end} > {begin} ? {end} : {begin})"
-        self.line(f"const i64 {rest} = {self._aligned(packs, loop, begin)} ? {none} - ({length} & {width - 1}) : {begin};")
+        whole = f"{none} - ({length} & {width - 1})"
+        self.line(f"const i64 {rest} = {self._aligned(packs, loop, begin)} ? {whole} : {begin};")
         start = f"{width} * {rank}" if begin == "0" else f"{begin} + {width} * {rank}"
         self.line("#pragma unroll 1")  # to unroll it, the compiler would divide to count its steps
         with self.block(f"for (i64 {near} = {start}; {near} < {rest}; {near} += {width} * {team})"):

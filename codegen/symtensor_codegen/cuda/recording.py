@@ -140,6 +140,8 @@ class Recording:
         self.failures = recorder.failures
         self.actions, self.checks = recorder.complete()
         self.can_fail = recorder.first > 0
+        # Whether a call may return before it is known to be well: only kernels that look at the status make updates.
+        self.may_be_late = not self.checks and not results.cells
         self.sizes = [recorder.outputs[r.base] for r in results.all]
         self.results = results
         self.host = frozenset(host)

@@ -4,8 +4,10 @@ A call whose actions depend on shapes alone is recorded when shapes are new, and
 (``recording``); others run step by step (``direct``).
 """
 
+import sys
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import repeat
 from threading import RLock
 from time import perf_counter_ns
@@ -20,9 +22,10 @@ from symtensor_codegen.cuda.device import Block, Device
 from symtensor_codegen.cuda.direct import Direct
 from symtensor_codegen.cuda.errors import DeviceFault, DeviceMemoryError
 from symtensor_codegen.cuda.kernels import readable
+from symtensor_codegen.cuda.late import late_of
 from symtensor_codegen.cuda.recording import NotStaticError, Recorder, Recording
-from symtensor_codegen.cuda.reporting import memory_plan
-from symtensor_codegen.cuda.steps import Prepared, Results
+from symtensor_codegen.cuda.reporting import ProgramFailure, memory_plan
+from symtensor_codegen.cuda.steps import INTACT, Prepared, Results, failure
 from symtensor_codegen.finish import storage
 from symtensor_codegen.program import COUNTERS, Branch, Copy, Gemm, Launch, Loop, Program, Read, Row, walk
 from symtensor_codegen.scalar import Buffer
@@ -31,6 +34,10 @@ Array = np.ndarray[Any, Any]
 
 _MOST_RECORDINGS: Final = 16
 _LARGEST_KEY: Final = 1 << 12  # bytes of an input whose values may decide what runs
+
+
+Explain = Callable[[ProgramFailure], BaseException]
+"""What makes the exception for the user of a program's failure."""
 
 
 class RemoteCell(Protocol):
@@ -87,27 +94,33 @@ class Runner:
         program = prepared.program
         self.controls = control_inputs(program)
         self.needed = needed_inputs(program)
+        self.late = late_of(prepared.device)
         self.recordings: OrderedDict[tuple[Any, ...], Recording | None] = OrderedDict()
         self._latest: tuple[Any, ...] = ()
 
-    def call(self, inputs: Sequence[Any], cells: Sequence[RemoteCell]) -> list[DeviceArray]:
+    def call(
+        self, inputs: Sequence[Any], cells: Sequence[RemoteCell], explain: Explain | None = None
+    ) -> list[DeviceArray]:
         """The returned results; updates are made where nothing failed.
 
-        ``inputs`` are C-contiguous host arrays of the right type, or DeviceArrays on this device.
+        ``inputs`` are C-contiguous host arrays of the right type, or DeviceArrays on this device. With ``explain``
+        nobody waits for kernels that may fail: it makes the exception of a failure for the call that meets it.
 
         Raises:
             ProgramFailure: a guard did not hold or a kernel failed; no shared variable has changed.
+            Exception: an earlier call had failed that nobody waited for; this one did nothing.
             DeviceMemoryError: with the plan of what the program needs.
         """
         with self.scratch.lock, self.device.current():
+            self.late.settle()
             arrays = [cell.array for cell in cells]
             try:
                 try:
-                    return self._call(inputs, arrays, cells)
+                    return self._call(inputs, arrays, cells, explain)
                 except DeviceMemoryError:
                     if not self.scratch.drop() or self.prepared.kept:
                         raise
-                    return self._call(inputs, arrays, cells)
+                    return self._call(inputs, arrays, cells, explain)
             except DeviceMemoryError as problem:
                 raise self._too_large(problem, [a.shape for a in (*inputs, *arrays)]) from None
             except DeviceFault as problem:
@@ -121,7 +134,9 @@ class Runner:
             self.scratch.drop()
             self.device.release()
 
-    def _call(self, inputs: Sequence[Any], arrays: list[Any], cells: Sequence[RemoteCell]) -> list[DeviceArray]:
+    def _call(
+        self, inputs: Sequence[Any], arrays: list[Any], cells: Sequence[RemoteCell], explain: Explain | None
+    ) -> list[DeviceArray]:
         given: list[Any] = []
         key: list[Any] = []
         for array in inputs:
@@ -145,6 +160,7 @@ class Runner:
         except KeyError:
             recording = self._record(found, inputs, arrays)
         if recording is None:
+            self.late.settle(wait=True)
             return self._directly(inputs, arrays, cells)
 
         scratch = self.scratch.take(self.device, recording.scratch) if recording.scratch else 0
@@ -154,10 +170,31 @@ class Runner:
         recording.upload(inputs, scratch)
         if not recording.run(addresses):
             self._at_new_addresses(recording, addresses, len(given) - len(arrays), given)
-        if recording.can_fail:
+        if recording.can_fail and explain is not None and recording.may_be_late:
+            arrival = self.device.send_home(self.prepared.status, 4)
+            self.late.add(arrival, self, partial(self._problem, recording, explain))
+        elif recording.can_fail:
+            self.late.settle(wait=True)
             recording.check()
         given.clear()
         return self._finish(recording.results, blocks, cells, arrays)
+
+    def _problem(self, recording: Recording, explain: Explain, word: bytes) -> Callable[[], BaseException] | None:
+        """What makes the exception for a call that nobody waited for, if it failed."""
+        status = int.from_bytes(word, sys.byteorder)
+        if status == INTACT:
+            return None
+        self.device.fill(self.prepared.status, 4, 0x7F)
+
+        def make() -> BaseException:
+            problem = explain(failure(recording.failures, status))
+            problem.add_note(
+                "An earlier call failed, which returned before the device had run it; this call met that. No shared "
+                "variable was changed by it, nor by calls of the same function since."
+            )
+            return problem
+
+        return make
 
     def _finish(
         self, results: Results, blocks: list[Block], cells: Sequence[RemoteCell], arrays: list[Any]

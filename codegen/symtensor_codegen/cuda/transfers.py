@@ -62,6 +62,26 @@ class Pieces:
         self.moving.clear()
 
 
+class Arrival:
+    """A few bytes on their way to the host."""
+
+    __slots__ = ("piece", "pieces", "size")
+
+    def __init__(self, pieces: Pieces, piece: Piece, size: int) -> None:
+        self.pieces, self.piece, self.size = pieces, piece, size
+
+    def ready(self) -> bool:
+        """Whether they are here."""
+        return bool(self.piece.event.query())
+
+    def take(self) -> bytes:
+        """The bytes, when they are here; once."""
+        self.piece.event.synchronize()
+        found = self.piece.view[: self.size].tobytes()
+        self.pieces.free.append(self.piece)
+        return found
+
+
 class Transfers:
     """Uploads and downloads of one device; the caller has its context current."""
 
@@ -98,6 +118,13 @@ class Transfers:
                 _arrive(target, pieces, *coming.popleft())
         while coming:
             _arrive(target, pieces, *coming.popleft())
+
+    def send_home(self, address: int, nbytes: int) -> Arrival:
+        """Begin to copy a few bytes to the host, after all earlier work."""
+        piece = self.small.take()
+        self.cuda.memcpy_dtoh_async(piece.view[:nbytes], address, self.stream)
+        piece.event.record(self.stream)
+        return Arrival(self.small, piece, nbytes)
 
     def release(self) -> None:
         """Give page-locked memory back; all transfers are done."""

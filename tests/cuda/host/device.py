@@ -91,6 +91,21 @@ class HostModule:
         return HostFunction(name, ctypes.addressof(entry), self)
 
 
+class HostArrival:
+    """Bytes that seem to be on their way."""
+
+    def __init__(self, device: HostDevice, data: bytes) -> None:
+        self.device, self.data = device, data
+
+    def ready(self) -> bool:
+        """Whether they are here."""
+        return not self.device.slow_arrivals
+
+    def take(self) -> bytes:
+        """The bytes."""
+        return self.data
+
+
 class HostDevice:
     """The host as a CUDA device.
 
@@ -118,6 +133,8 @@ class HostDevice:
         self.build, self.order, self.name = build, order, name
         self.memory_limit, self.late_faults = memory_limit, late_faults
         self.architecture, self.multiprocessors = "sm_90", 4
+        self.slow_arrivals = False
+        """Whether bytes that are sent home are not there before somebody waits for them."""
         self.launches: list[str] = []
         """The names of the kernels that were launched; a test may clear it."""
         self._choices = random.Random(seed)
@@ -151,6 +168,11 @@ class HostDevice:
         self.synchronize()
         self._must_hold(address, array.nbytes)
         ctypes.memmove(array.ctypes.data, address, array.nbytes)
+
+    def send_home(self, address: int, nbytes: int) -> HostArrival:
+        """The bytes that are there now; when they seem to arrive, `slow_arrivals` says."""
+        self._must_hold(address, nbytes)
+        return HostArrival(self, ctypes.string_at(address, nbytes))
 
     def copy(self, target: int, source: int, nbytes: int) -> None:
         """Copy within the "device"."""

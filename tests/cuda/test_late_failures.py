@@ -1,0 +1,100 @@
+"""Calls that nobody waits for: what fails is told by the next call or read, and nothing has changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import symtensor.tensor as T
+from symtensor import devices as places
+from symtensor import function, grad, shared
+from symtensor_codegen.cuda import device as devices
+from symtensor_codegen.cuda.late import MOST, late_of
+from symtensor_codegen.errors import OutOfRangeError
+from tests.cuda.host import HostDevice
+
+pytestmark = pytest.mark.cuda_host
+Array = np.ndarray[Any, Any]
+GOOD, BAD = np.array([0, 1, 2]), np.array([0, 7, 2])
+X = np.arange(12.0).reshape(3, 4) / 10
+
+
+@pytest.fixture
+def slow(host: HostDevice) -> Iterator[HostDevice]:
+    """A device whose answers take their time."""
+    devices.use(host)
+    host.slow_arrivals = True
+    yield host
+    devices.forget(host.name)
+
+
+def training(outputs: bool = False) -> tuple[Any, Any]:
+    """A step that reads labels, which may be out of range, before it updates its weights in place."""
+    w = shared(np.zeros((4, 3)), name="w")
+    x, labels = T.dmatrix("x"), T.lvector("labels")
+    loss = T.nnet.categorical_crossentropy(T.nnet.softmax(T.dot(x, w)), labels).mean()
+    step = function([x, labels], loss if outputs else [], updates={w: w - 0.5 * grad(loss, w)}, name="step",
+                    device="cuda")  # fmt: skip
+    return step, w
+
+
+def test_the_next_read_tells(slow: HostDevice) -> None:
+    step, w = training()
+    step(X, GOOD)
+    before = w.get_value()
+    assert step(X, BAD) == []
+    step(X, GOOD)  # had no effect: the call before it failed
+    with pytest.raises(OutOfRangeError, match=r"step: .*index 7 .*labels.* is out of range") as caught:
+        w.get_value()
+    assert any("An earlier call failed" in note for note in caught.value.__notes__)
+    np.testing.assert_array_equal(w.get_value(), before)
+    step(X, GOOD)
+    assert not np.array_equal(w.get_value(), before)
+
+
+def test_the_next_call_tells(slow: HostDevice) -> None:
+    step, w = training()
+    step(X, BAD)
+    slow.slow_arrivals = False
+    with pytest.raises(OutOfRangeError, match="index 7"):
+        step(X, GOOD)
+    np.testing.assert_array_equal(w.get_value(), np.zeros((4, 3)))
+
+
+def test_another_function_tells(slow: HostDevice) -> None:
+    step, _ = training()
+    step(X, BAD)
+    slow.slow_arrivals = False
+    v = T.dvector("v")
+    other = function([v], v * 2, device="cuda")
+    with pytest.raises(OutOfRangeError, match="step"):
+        other(np.ones(3))
+    np.testing.assert_array_equal(other(np.ones(3)), [2, 2, 2])
+
+
+def test_results_on_this_machine_wait(slow: HostDevice) -> None:
+    step, w = training(outputs=True)
+    with pytest.raises(OutOfRangeError, match="index 7") as caught:
+        step(X, BAD)
+    assert not hasattr(caught.value, "__notes__")
+    np.testing.assert_array_equal(w.get_value(), np.zeros((4, 3)))
+
+
+def test_results_on_the_device_tell_when_they_are_read(slow: HostDevice) -> None:
+    x, places_in = T.dvector("x"), T.lvector("i")
+    pick = function([x, places_in], x[places_in], device="cuda", results="device")
+    good = pick(np.arange(4.0), GOOD)
+    bad = pick(np.arange(4.0), BAD)
+    with pytest.raises(OutOfRangeError, match="index 7"):
+        bad.numpy()
+    np.testing.assert_array_equal(good.numpy(), [0, 1, 2])
+
+
+def test_not_too_many_are_waiting(slow: HostDevice) -> None:
+    step, _ = training()
+    for _ in range(MOST + 5):
+        step(X, GOOD)
+    assert len(late_of(places.opened("cuda:0")).calls) <= MOST + 1
