@@ -92,7 +92,7 @@ class DeviceProgram:
 class DeviceFunction(Function):
     """A function whose program runs on a device.
 
-    Calls are asynchronous unless a result is copied to this machine, or the call may fail.
+    Calls are asynchronous unless a result is copied to this machine, or a failure could not be undone later.
     """
 
     def _prepare(self) -> None:
