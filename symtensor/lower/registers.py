@@ -311,11 +311,13 @@ class _Lowering:
             for index, value in zip(self._places(node), self.elements[node], strict=True):
                 made.append(Store(target, (row, *index), value))
         ending: list[Statement] = []
-        until = executed = None
+        until = None
+        item = self.items.get((STEPS_RUN, None))
+        executed = units.buffer(item) if item is not None else None
+        if body.until is None and executed is not None:
+            last.append(Store(executed, (), as_int(self.count)))
         if body.until is not None:
             until = Buffer("stop", dtypes.bool_, ())
-            item = self.items.get((STEPS_RUN, None))
-            executed = units.buffer(item) if item is not None else None
             stop, run = Register("stop", dtypes.bool_), Register("steps", dtypes.int64)
             zero = scalar.const(0, dtypes.int64)
             first += [Declare(stop, scalar.const(False, dtypes.bool_)), Declare(run, zero)]

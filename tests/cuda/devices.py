@@ -16,6 +16,7 @@ from collections.abc import Iterator
 import pytest
 
 import symtensor
+from symtensor.shared_variables import SharedVariable
 from symtensor_codegen.cuda import compile
 from symtensor_codegen.cuda import device as devices
 from tests.cuda.host import HostDevice, host_device
@@ -52,6 +53,9 @@ def device(request: pytest.FixtureRequest) -> Iterator[str]:
         if name == "host":
             _compile_for_gpu(_host())
     finally:
+        for variable in vars(request.module).values():
+            if isinstance(variable, SharedVariable):
+                variable.to("cpu")  # the next test is on another device
         if name == "host":
             devices.forget("cuda:0")
 

@@ -13,8 +13,9 @@ import pytest
 
 import symtensor.tensor as T
 from symtensor import NotFiniteError, function, scan, shared
-from symtensor.graph import Tensor
+from symtensor.graph import Tensor, ancestors
 from symtensor.ifelse import ifelse
+from symtensor.ops.loop_records import LOOP, steps_run
 from symtensor.scan_module import until
 
 ROOT = Path(__file__).parents[2]
@@ -74,6 +75,15 @@ def test_nan_guard_tells_the_step() -> None:
     assert "in step 2 of walk" in _message([x], out[-1], [1.0, 2.0, -3.0, -1.0])
     assert "infinity in log" in _message([x], out, [1.0, 0.0, -1.0])
     assert "in step 1 of walk" in _message([x], out, [1.0, 0.0, -1.0])
+
+
+def test_steps_are_counted_where_a_loop_is_in_registers_too() -> None:
+    x = T.dvector("x")
+    out, _ = scan(lambda v, s: T.log(v) + T.tanh(s), x, T.constant(0.0))
+    (loop,) = [node for node in ancestors([out]) if node.op is LOOP]
+    f = function([x], [out, steps_run(loop)])
+    for count in (0, 1, 5, 70_000):
+        assert f(np.ones(count))[1] == count
 
 
 def test_nan_guard_counts_steps_of_backward_and_ended_loops() -> None:

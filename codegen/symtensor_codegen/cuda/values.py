@@ -183,7 +183,8 @@ class Values:
             else:
                 text = self._spell(node, [texts[a] for a in node.args])
                 self._depends(node)
-                if uses.get(node, 0) > 1 or (len(text) > LONGEST and node is not root):
+                checks = node.op is checked_op  # in a statement of its own: C leaves out the side not chosen
+                if checks or uses.get(node, 0) > 1 or (len(text) > LONGEST and node is not root):
                     text = self.known[-1][node] = self.variable(text, node.dtype)
                 texts[node] = text
         return texts[root]
