@@ -282,7 +282,8 @@ def convert(a: str, source: DType, target: DType) -> str:
             return f"st_to_u64({a})"
         # Through a signed type: negative values wrap, as NumPy's do.
         wide = "i64" if target.bits >= 32 else "i32"
-        return f"(i64){a}" if target is dtypes.int64 else f"({kind})({wide}){a}"
+        made = f"st_to_int<{wide}>({a})"
+        return made if target is dtypes.int64 else f"({kind}){made}"
     return f"({kind}){a}"
 
 

@@ -102,10 +102,21 @@ template <class T> {_INLINE} T st_shift_right(T a, T b) {{
     return (u64)b < bits ? (T)(a >> b) : a < 0 ? (T)-1 : (T)0;
 }}
 """,
+    "st_to_int": f"""\
+// A number beyond the integers, which C leaves open, becomes the nearest one, and NaN the least.
+template <class I, class T> {_INLINE} I st_to_int(T x) {{
+#ifndef ST_HOST
+    return (I)x;
+#else
+    const I least = (I)((u64)1 << (8 * sizeof(I) - 1));
+    return x >= -(T)least ? ~least : x > (T)least ? (I)x : least;
+#endif
+}}
+""",
     "st_to_u64": f"""\
 template <class T> {_INLINE} u64 st_to_u64(T x) {{
     const T half = (T)9223372036854775808.0;
-    return x >= half ? (u64)(i64)(x - half) ^ 0x8000000000000000ULL : (u64)(i64)x;
+    return x >= half ? (u64)st_to_int<i64>(x - half) ^ 0x8000000000000000ULL : (u64)st_to_int<i64>(x);
 }}
 """,
     "st_fail": f"""\
