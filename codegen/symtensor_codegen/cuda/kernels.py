@@ -6,6 +6,7 @@ variant of its own.
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -19,7 +20,7 @@ from symtensor_codegen.loops import Kernel
 from symtensor_codegen.program import Launch, Program, walk
 from symtensor_codegen.text import kernel_text
 
-EMITTER_VERSION = "12"  # part of every key: change it when the same kernel text is to become other code
+EMITTER_VERSION = "13"  # part of every key: change it when the same kernel text is to become other code
 
 _SAME = b"same as:"  # in the entry of a kernel, before the key of the one that has the code of both
 
@@ -186,17 +187,21 @@ def _stored(wanted: Iterable[str]) -> dict[str, bytes]:
 
 
 def _compiled(wanted: dict[str, Variant], architecture: str, emitter: Emitter) -> dict[str, bytes]:
-    """Code compiled now, several kernels side by side, and stored: once where they share it."""
+    """Code compiled now, several kernels side by side, and stored: once where they share it.
+
+    What is shared has a key of its own, by content: other processes may compile the same kernels in other company.
+    """
     if not wanted:
         return {}
     from symtensor_codegen.cuda.compile import cubins
 
     texts = [(emitter.text(variant, symbol_of(key)), symbol_of(key)) for key, variant in wanted.items()]
     images = dict(zip(wanted, cubins(texts, architecture), strict=True))
-    first: dict[bytes, str] = {}
+    shared = {image: cache.key("cuda image", image) for image, users in Counter(images.values()).items() if users > 1}
+    for image, name in shared.items():
+        cache.put(name, image)
     for key, image in images.items():
-        owner = first.setdefault(image, key)
-        cache.put(key, image if owner == key else _SAME + owner.encode())
+        cache.put(key, _SAME + shared[image].encode() if image in shared else image)
     return images
 
 
