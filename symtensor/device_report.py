@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from symtensor_codegen.cuda.compile import CompilerMissingError, Resources
 from symtensor_codegen.cuda.fusion import finishes_of
 from symtensor_codegen.cuda.schedule import Stage
+from symtensor_codegen.cuda.values import identifier
 from symtensor_codegen.loops import Kernel
 
 from .report import table
@@ -25,7 +26,7 @@ def launches(compilation: "Compilation") -> str:
     rows = []
     for kernel in dict.fromkeys(compilation.plan.program.kernels()):
         for number, stage in enumerate(native.emitter.schedule(kernel).stages):
-            name = f"{kernel.name}_{number}"
+            name = f"{identifier(kernel.name)}_{number}"
             taken = used.get(kernel, {}).get(name)
             numbers = ("", "", "") if taken is None else (taken.registers, taken.spill_bytes, taken.shared_bytes)
             rows.append((name, form(stage), f"up to {stage.threads}", *map(str, numbers)))

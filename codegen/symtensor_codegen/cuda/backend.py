@@ -12,6 +12,7 @@ from symtensor_codegen.cuda.kernels import DeviceKernel, Emitter, KernelCode, Va
 from symtensor_codegen.cuda.reporting import memory_plan
 from symtensor_codegen.cuda.run import Explain, RemoteCell, Runner
 from symtensor_codegen.cuda.steps import Prepared, Product, Products, refuse_nested
+from symtensor_codegen.cuda.values import identifier
 from symtensor_codegen.errors import UserError
 from symtensor_codegen.loops import Kernel
 from symtensor_codegen.program import COUNTERS, Gemm, Program, walk
@@ -152,7 +153,8 @@ def _no_products(product: Product) -> Any:
 
 def _texts(program: Program, emitter: Emitter) -> dict[Kernel, tuple[str, str]]:
     """The CUDA text of every kernel, with names for people, and the name of its functions."""
-    return {v.kernel: (emitter.text(v, v.kernel.name), v.kernel.name) for v in variants(program)}
+    names = {v: identifier(v.kernel.name) for v in variants(program)}
+    return {v.kernel: (emitter.text(v, name), name) for v, name in names.items()}
 
 
 def source(program: Program, language: str, architecture: str, emitter: Emitter | None = None) -> str:

@@ -19,7 +19,7 @@ from symtensor_codegen.cuda.kernels import Variant
 from symtensor_codegen.cuda.matmul_kernels import ELEMENTS, Epilogue
 from symtensor_codegen.cuda.operations import MEMORY, REGISTER
 from symtensor_codegen.cuda.schedule import Schedule, Stage, schedule
-from symtensor_codegen.cuda.values import Identifiers, bare
+from symtensor_codegen.cuda.values import Identifiers, bare, identifier
 from symtensor_codegen.expr import topological
 from symtensor_codegen.finish import storage
 from symtensor_codegen.loops import Declare, Statement, Store
@@ -250,7 +250,8 @@ _epilogues: dict[str, Epilogue] = {}
 def finish_texts(program: Program) -> list[str]:
     """What products of a program may end with, with names for people."""
     found = dict.fromkeys(finishes_of(program).values())
-    return [finish_text(finish, Variant.of(finish.launch), f"finish_{finish.launch.kernel.name}") for finish in found]
+    names = [f"finish_{identifier(finish.launch.kernel.name)}" for finish in found]
+    return [finish_text(f, Variant.of(f.launch), name) for f, name in zip(found, names, strict=True)]
 
 
 def epilogue_of(finish: Finish) -> Epilogue:

@@ -5,7 +5,7 @@ an array makes the values that depend on it unknown again.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from symtensor_codegen.cuda.operations import EXACT, FUNCTIONS, REGISTER, SPELL, exact_arithmetic, is_expanded, literal
@@ -276,4 +276,6 @@ def bare(text: str) -> str:
     return text[1:-1]
 
 
-Combine = Callable[[str, str], str]
+def identifier(name: str) -> str:
+    """A name as people give it, as a part of a name in C."""
+    return re.sub(r"\W", "_", name, flags=re.ASCII)
