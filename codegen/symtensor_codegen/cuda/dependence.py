@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from symtensor_codegen import dtypes
 from symtensor_codegen.expr import topological
@@ -21,10 +22,17 @@ from symtensor_codegen.loops import (
 from symtensor_codegen.scalar import COMBINES, Buffer, Register, Scalar, cast_op, load_op, register_op
 from symtensor_codegen.substitution import stride
 
+KEPT = 256  # bodies whose facts are kept: a schedule asks for those of a kernel again and again
+
 
 def nodes_of(body: Sequence[Statement]) -> list[Scalar]:
     """Every distinct scalar node that statements evaluate, those inside loops included."""
-    roots = [v for s in statements(tuple(body)) for v in values_of(s)]
+    return _nodes_of(tuple(body))
+
+
+@lru_cache(maxsize=KEPT)
+def _nodes_of(body: tuple[Statement, ...]) -> list[Scalar]:
+    roots = [v for s in statements(body) for v in values_of(s)]
     return topological(roots, lambda n: n.args)
 
 
@@ -40,6 +48,11 @@ class Touched:
 
 def touched(body: Sequence[Statement]) -> Touched:
     """What statements touch."""
+    return _touched(tuple(body))
+
+
+@lru_cache(maxsize=KEPT)
+def _touched(body: tuple[Statement, ...]) -> Touched:
     found = Touched(set(), set(), {}, set())
     declared: set[Register] = set()
     for node in nodes_of(body):

@@ -119,6 +119,7 @@ class StageWriter(TeamWriter):
             self.statements(self.stage.body)
             return
         total = self.held(as_int(self.stage.items))
+        share = None if self.stage.spread is None else self._share_of_block(self.stage.spread)
         if column:
             head = f"for (i64 tile = (i64)blockIdx.x * blockDim.x; tile < {total}; tile += (i64)gridDim.x * blockDim.x)"
         else:
@@ -137,8 +138,8 @@ class StageWriter(TeamWriter):
                     following = self.names.fresh("rest")
                     self.line(f"const i64 {following} = {rest} / {extent};")
                     rest = following
-            if self.stage.spread is not None:
-                self._spread(self.stage.spread)
+            if self.stage.spread is not None and share is not None:
+                self._spread(self.stage.spread, *share)
             elif self.stage.fans:
                 for number, statement in enumerate(self.stage.body):
                     with self.block(f"if (gridDim.y == 1 || blockIdx.y == {number})"):

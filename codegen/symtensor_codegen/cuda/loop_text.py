@@ -7,7 +7,7 @@ from symtensor_codegen.cuda.accesses import Accesses
 from symtensor_codegen.cuda.dependence import touched
 from symtensor_codegen.cuda.hoisting import MOST_HOISTED, invariants, reads_memory
 from symtensor_codegen.cuda.operations import MEMORY, REGISTER
-from symtensor_codegen.cuda.packs import VECTOR_BYTES, Packs
+from symtensor_codegen.cuda.packs import BATCH, VECTOR_BYTES, Packs
 from symtensor_codegen.cuda.values import bare
 from symtensor_codegen.loops import (
     ArgUpdate,
@@ -119,6 +119,10 @@ class LoopWriter(Accesses):
         whole = f"{none} - ({length} & {width - 1})"
         self.line(f"const i64 {rest} = {self._aligned(packs, loop, begin)} ? {whole} : {begin};")
         start = f"{width} * {rank}" if begin == "0" else f"{begin} + {width} * {rank}"
+        if packs.light and not self.stage.column:
+            self._batches(packs, loop, body, near, start, rest, f"{width} * {team}")
+            self._one_by_one(packs, index, rest, rank, end, team, body)
+            return
         self.line("#pragma unroll 1")  # to unroll it, the compiler would divide to count its steps
         with self.block(f"for (i64 {near} = {start}; {near} < {rest}; {near} += {width} * {team})"):
             loaded = {load: self.names.fresh(f"{load[0].name}_pack") for load in packs.loads}
@@ -137,6 +141,37 @@ class LoopWriter(Accesses):
             for (buffer, place), name in stored.items():
                 self.line(f"st_store_pack({self._pack(buffer, place, loop, near)}, {name});")
         self.forget(touched(body).writes)
+        self._one_by_one(packs, index, rest, rank, end, team, body)
+
+    def _batches(
+        self, packs: Packs, loop: For, body: Sequence[Statement], near: str, start: str, rest: str, step: str
+    ) -> None:
+        """A loop that only reads: several packs are on their way before the first is used."""
+        ((buffer, place),), width = packs.loads, packs.width
+        index = self.names.of(loop.index, loop.index.param.name)
+        gap, name = self.names.fresh("gap"), self.names.fresh("ahead")
+        each, inside = f"for (int u = 0; u < {BATCH}; ++u)", f"if ({near} + u * {gap} < {rest})"
+        pack = f"st_pack<{MEMORY[buffer.dtype]}, {width}>"
+        self.line(f"const i64 {gap} = {step};")
+        self.line("#pragma unroll 1")
+        with self.block(f"for (i64 {near} = {start}; {near} < {rest}; {near} += {BATCH} * {gap})"):
+            self.line(f"{pack} {name}[{BATCH}];")
+            first = self._pack(buffer, place, loop, f"{near} + u * {gap}")
+            self.line("#pragma unroll")
+            self.line(f"{each} {inside} {name}[u] = st_load_pack<{pack}>({first});")
+            self.line("#pragma unroll")
+            with self.block(each), self.block(inside):
+                self.line("#pragma unroll")
+                with self.block(f"for (int k = 0; k < {width}; ++k)"):
+                    self.line(f"const i64 {index} = {near} + u * {gap} + k;")
+                    self.packs = {(buffer, place): f"{name}[u]"}
+                    self.statements(body)
+                    self.packs = {}
+
+    def _one_by_one(
+        self, packs: Packs, index: str, rest: str, rank: str, end: str, team: str, body: Sequence[Statement]
+    ) -> None:
+        """The last few elements, or all where packs cannot be used."""
         self.line(f"#pragma unroll {1 if packs.heavy else 4}")
         with self.block(f"for (i64 {index} = {rest} + {rank}; {index} < {end}; {index} += {team})"):
             self.statements(body)

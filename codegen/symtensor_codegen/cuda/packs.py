@@ -15,6 +15,7 @@ from symtensor_codegen.substitution import stride, substitute
 
 VECTOR_BYTES = 16
 MANY = 40  # operations of a long iteration
+BATCH = 4  # packs on their way to a thread of a loop that only reads
 _LONG = FUNCTIONS - {"abs", "fabs", "floor", "ceil", "trunc", "rint", "fma", "min", "max", "sqrt"}
 
 
@@ -29,6 +30,11 @@ class Packs:
     loads: tuple[tuple[Buffer, Scalar], ...]
     stores: tuple[tuple[Buffer, Scalar], ...]
     heavy: bool
+
+    @property
+    def light(self) -> bool:
+        """Whether iterations do little more than read one array."""
+        return not self.heavy and len(self.loads) == 1 and not self.stores
 
     def bases(self, index: Scalar) -> list[tuple[Buffer, Scalar]]:
         """Where the elements of iteration 0 are."""

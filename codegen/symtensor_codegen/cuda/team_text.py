@@ -110,16 +110,20 @@ class TeamWriter(LoopWriter):
         with self.block(head), self._hoisted(inner, renamed.body, f"0 < {extent}"):
             self._strided(inner, renamed.body, "0", extent, lane, across)
 
-    def _spread(self, spread: Spread) -> None:
+    def _share_of_block(self, spread: Spread) -> tuple[str, str]:
+        """The iterations that are a block's, of a loop that several blocks may share: where they begin and end."""
+        total = self.held(as_int(spread.loop.extent))
+        share, begin, end = map(self.names.fresh, ("share", "begin", "end"))
+        self.line(f"const i64 {share} = gridDim.y == 1 ? {total} : ({total} / gridDim.y + 8) & ~7LL;")
+        self.line(f"const i64 {begin} = {share} * blockIdx.y;")
+        self.line(f"const i64 {end} = {total} - {begin} < {share} ? {total} : {begin} + {share};")
+        return begin, end
+
+    def _spread(self, spread: Spread, begin: str, end: str) -> None:
         """An item whose loop several blocks may share: each leaves its part, a block that is alone goes on."""
         at = self.stage.body.index(spread.loop)
         self.statements(self.stage.body[:at])
         self.forget([register for register, _ in spread.combined])
-        total, share = self.held(as_int(spread.loop.extent)), self.names.fresh("share")
-        begin, end = self.names.fresh("begin"), self.names.fresh("end")
-        self.line(f"const i64 {share} = (({total} + gridDim.y - 1) / gridDim.y + 7) / 8 * 8;")
-        self.line(f"const i64 {begin} = {share} * blockIdx.y;")
-        self.line(f"const i64 {end} = {total} - {begin} < {share} ? {total} : {begin} + {share};")
         results = self._shared_loop(spread.loop, begin, end)
         with self.block("if (gridDim.y > 1)"):
             for position, (register, _) in enumerate(spread.combined):
