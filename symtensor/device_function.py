@@ -192,6 +192,6 @@ class DeviceFunction(Function):
             self._waits = False
 
     def free(self) -> None:
-        """Give memory that is kept for the next call back to the device."""
-        if self._device is not None:
-            self._device.release()
+        """Give memory that is kept for the next call, and what the device keeps of freed memory, back to the device."""
+        if self._device is not None and self._compilation is not None:
+            self._compilation.native.free()

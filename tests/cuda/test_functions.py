@@ -265,7 +265,15 @@ def test_sources_and_reports(two_devices: Devices) -> None:
     assert "returned" in f.memory
     with pytest.raises(UserError, match=r"source\(\) takes .*'cuda'.*, not 'llvm'"):
         f.source("llvm")
+
+
+def test_memory_that_is_kept_for_the_next_call_can_be_freed(two_devices: Devices) -> None:
+    f, _ = step(device="cuda")
+    f(X)
+    assert f._compilation.native.runner.recordings
     f.free()
+    assert not f._compilation.native.runner.recordings
+    f(X)
 
 
 def test_times_of_every_kernel(two_devices: Devices) -> None:
