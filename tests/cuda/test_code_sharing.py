@@ -78,7 +78,7 @@ def test_products_are_ready_before_they_are_recorded() -> None:
             raise AssertionError
 
     operands = [Operand(Place(FIRST_BASE, 64 * number, 64), 4, 1, 16) for number in range(3)]
-    (call,) = ProductAction(Multiply(), *operands).bind(NumpyDevice(), [0, 0, 1000])
+    (call,) = ProductAction(*operands, Multiply()).bind(NumpyDevice(), [0, 0, 1000])
     assert calls == [("ready", (1000, 1064, 1128))]
     call()
     assert calls[1:] == [("queued", (1000, 1064, 1128))]

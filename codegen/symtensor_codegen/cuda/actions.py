@@ -122,10 +122,9 @@ class Operand(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ProductAction:
-    """A matrix product: ``multiply`` gets the addresses of the first elements of out, a and b."""
+class Multiplication:
+    """A matrix product in memory: ``out = a @ b``."""
 
-    multiply: Callable[[int, int, int], object]
     out: Operand
     a: Operand
     b: Operand
@@ -139,6 +138,13 @@ class ProductAction:
     def writes(self) -> tuple[Place, ...]:
         """The product."""
         return (self.out.place,)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ProductAction(Multiplication):
+    """A matrix product: ``multiply`` gets the addresses of the first elements of out, a and b."""
+
+    multiply: Callable[[int, int, int], object]
 
     def bind(self, device: "Device", bases: Sequence[int]) -> list[Callable[[], object]]:
         """The call that multiplies."""

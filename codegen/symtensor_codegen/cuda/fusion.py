@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from symtensor_codegen.cuda import prelude
-from symtensor_codegen.cuda.actions import Action, FusedAction, KernelAction, Operand, Place, ProductAction
+from symtensor_codegen.cuda.actions import Action, FusedAction, KernelAction, Multiplication, Place, ProductAction
 from symtensor_codegen.cuda.dependence import nodes_of, stores_of
 from symtensor_codegen.cuda.emit import NO_FAILURE, StageWriter
 from symtensor_codegen.cuda.kernels import Variant
@@ -162,23 +162,10 @@ def _is_own(place: Scalar, stage: Stage) -> bool:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Planned:
-    """A product that may yet be done together with its finish: ``out = a @ b`` of these sizes."""
+class Planned(Multiplication):
+    """A product that may yet be done together with its finish."""
 
     product: "Product"
-    out: Operand
-    a: Operand
-    b: Operand
-
-    @property
-    def reads(self) -> tuple[Place, ...]:
-        """Both operands."""
-        return self.a.place, self.b.place
-
-    @property
-    def writes(self) -> tuple[Place, ...]:
-        """The product."""
-        return (self.out.place,)
 
 
 def fused(
@@ -206,7 +193,7 @@ def fused(
                     del planned[before]
                     made[position] = one
     for position, product in planned.items():
-        made[position] = ProductAction(prepared.product(product.product), product.out, product.a, product.b)
+        made[position] = ProductAction(product.out, product.a, product.b, prepared.product(product.product))
     return made
 
 

@@ -70,7 +70,7 @@ class Recorder(Walk):
     def multiply(self, product: Product, out: Operand, a: Operand, b: Operand, step: Gemm) -> None:
         """Take note of a product, which may become one with what follows it."""
         if step in self.prepared.finishes:
-            self.do(Planned(product, out, a, b), step)
+            self.do(Planned(out, a, b, product), step)
         else:
             super().multiply(product, out, a, b, step)
 

@@ -333,7 +333,7 @@ class Walk:
 
     def multiply(self, product: Product, out: Operand, a: Operand, b: Operand, step: Gemm) -> None:
         """Multiply matrices of these sizes."""
-        self.do(ProductAction(self.prepared.product(product), out, a, b), step)
+        self.do(ProductAction(out, a, b, self.prepared.product(product)), step)
 
     def _operand(self, matrix: Matrix, rows: int, columns: int, batch: int) -> Operand:
         """A matrix with its first element's place, which is as large as everything between first and last."""
