@@ -176,6 +176,8 @@ def test_wrong_text() -> None:
 def test_unknown_architecture() -> None:
     with pytest.raises(CompilerMissingError, match=r"does not know sm_999; it knows sm_75, .*pip install -U nvidia-"):
         compiler.cubin(AXPY, "sm_999")
+    with pytest.raises(CompilerMissingError, match=r"does not know sm_35; it knows sm_75, .* old as that .* not sup"):
+        compiler.cubin(AXPY, "sm_35")
 
 
 @pytest.mark.usefixtures("no_nvrtc")

@@ -206,12 +206,14 @@ def _options(source: str, architecture: str, library: nvrtc.Library) -> tuple[st
 
 def _refuse_unknown(architecture: str, library: nvrtc.Library) -> None:
     known = nvrtc.supported(library)
-    if int(re.sub(r"\D", "", architecture)) not in known:
-        raise CompilerMissingError(
-            f"the CUDA compiler here (NVRTC {library.release}) does not know {architecture}; it knows "
-            f"{', '.join(f'sm_{number}' for number in known)}. For a newer device: "
-            "`pip install -U nvidia-cuda-nvrtc`"
-        )
+    number = int(re.sub(r"\D", "", architecture))
+    if number in known:
+        return
+    names = ", ".join(f"sm_{one}" for one in known)
+    what = f"the CUDA compiler here (NVRTC {library.release}) does not know {architecture}; it knows {names}."
+    if number < min(known):
+        raise CompilerMissingError(f"{what} GPUs as old as that need an NVRTC of theirs, and are not supported")
+    raise CompilerMissingError(f"{what} For a newer device: `pip install -U nvidia-cuda-nvrtc`")
 
 
 # Messages ------------------------------------------------------------------------------------------------------------
