@@ -18,7 +18,8 @@ from symtensor_codegen.cuda.arrays import DeviceArray
 from symtensor_codegen.cuda.backend import CompiledProgram, compile_program, source
 from symtensor_codegen.cuda.compile import FULL, cubin
 from symtensor_codegen.cuda.matmul_choice import Choice
-from symtensor_codegen.cuda.matmul_kernels import ELEMENTS, Tile, Variant, matmul_text
+from symtensor_codegen.cuda.matmul_kernels import matmul_text
+from symtensor_codegen.cuda.matmul_variants import ELEMENTS, Tile, Variant
 from symtensor_codegen.cuda.reporting import ProgramFailure
 from symtensor_codegen.program import Gemm, Launch, walk
 from tests.cuda.host import HostDevice

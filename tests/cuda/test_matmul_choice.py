@@ -3,7 +3,8 @@
 import pytest
 
 from symtensor_codegen.cuda.matmul_choice import Choice, choose, has_room, library_cycles, tiles
-from symtensor_codegen.cuda.matmul_kernels import ELEMENTS, PRECISIONS, SHARED_LIMIT, Variant, memory_of
+from symtensor_codegen.cuda.matmul_kernels import memory_of
+from symtensor_codegen.cuda.matmul_variants import ELEMENTS, PRECISIONS, SHARED_LIMIT, Variant
 
 FLOAT32 = ELEMENTS["float32"]
 

@@ -17,16 +17,8 @@ from symtensor_codegen.cuda import compile as compiler
 from symtensor_codegen.cuda import matmul_choice, matrix_products
 from symtensor_codegen.cuda.compile import FULL
 from symtensor_codegen.cuda.matmul_choice import Choice, has_room, tiles
-from symtensor_codegen.cuda.matmul_kernels import (
-    ELEMENTS,
-    PRECISIONS,
-    SHARED_LIMIT,
-    Epilogue,
-    Tile,
-    Variant,
-    combine_text,
-    matmul_text,
-)
+from symtensor_codegen.cuda.matmul_kernels import combine_text, matmul_text
+from symtensor_codegen.cuda.matmul_variants import ELEMENTS, PRECISIONS, SHARED_LIMIT, Epilogue, Tile, Variant
 from symtensor_codegen.cuda.matrix_products import Generated, LibraryProduct, MatrixProducts
 from symtensor_codegen.cuda.steps import Product
 from symtensor_codegen.errors import BackendError

@@ -16,7 +16,7 @@ from symtensor_codegen.cuda.actions import Action, FusedAction, KernelAction, Mu
 from symtensor_codegen.cuda.dependence import nodes_of, stores_of
 from symtensor_codegen.cuda.emit import NO_FAILURE, StageWriter
 from symtensor_codegen.cuda.kernels import Variant
-from symtensor_codegen.cuda.matmul_kernels import ELEMENTS, Epilogue
+from symtensor_codegen.cuda.matmul_variants import ELEMENTS, Epilogue
 from symtensor_codegen.cuda.operations import MEMORY, REGISTER
 from symtensor_codegen.cuda.schedule import Schedule, Stage, schedule
 from symtensor_codegen.cuda.values import Identifiers, bare, identifier

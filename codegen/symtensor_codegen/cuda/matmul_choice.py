@@ -11,7 +11,8 @@ import functools
 from dataclasses import replace
 from typing import Final, NamedTuple
 
-from symtensor_codegen.cuda.matmul_kernels import SHARED_LIMIT, Element, Tile, Variant, memory_of
+from symtensor_codegen.cuda.matmul_kernels import memory_of
+from symtensor_codegen.cuda.matmul_variants import SHARED_LIMIT, Element, Tile, Variant
 
 __all__ = ["Choice", "choose", "has_room", "library_cycles", "tiles"]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from symtensor_codegen.cuda import matmul_tensor_cores as tensor_cores
 
 if TYPE_CHECKING:
-    from symtensor_codegen.cuda.matmul_kernels import Variant
+    from symtensor_codegen.cuda.matmul_variants import Variant
 
 __all__ = ["Operand"]
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from symtensor_codegen.cuda.matmul_kernels import Variant
     from symtensor_codegen.cuda.matmul_operands import Operand
+    from symtensor_codegen.cuda.matmul_variants import Variant
 
 __all__ = ["TERMS", "Compute", "padding"]
 

@@ -14,7 +14,8 @@ import numpy as np
 from symtensor_codegen.cuda import matmul_choice
 from symtensor_codegen.cuda.compile import FULL
 from symtensor_codegen.cuda.errors import DeviceMemoryError
-from symtensor_codegen.cuda.matmul_kernels import ELEMENTS, PRECISIONS, Epilogue, Variant, combine_text, matmul_text
+from symtensor_codegen.cuda.matmul_kernels import combine_text, matmul_text
+from symtensor_codegen.cuda.matmul_variants import ELEMENTS, PRECISIONS, Epilogue, Variant
 from symtensor_codegen.errors import BackendError
 
 if TYPE_CHECKING:
