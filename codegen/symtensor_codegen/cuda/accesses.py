@@ -38,7 +38,7 @@ class Accesses(Values):
         names.give(SCRATCH, "scratch")
         self.written = {b for b in kernel.buffers if b in kernel.written}
         self.together = stage.form == "team"  # whether the threads of a team take the same steps here
-        self.packs: dict[tuple[Buffer, Scalar], str] = {}  # the pack that holds element k of a place
+        self.elements: dict[tuple[Buffer, Scalar], str] = {}  # variables that stand for the elements at places
         self.scratch: dict[tuple[str, str], str] = {}  # shared arrays by role and type
         self.dirty: set[object] = set()  # memory that threads of the team wrote since they last waited for each other
         self.touched: set[object] = set()  # memory that they read since then
@@ -61,12 +61,8 @@ class Accesses(Values):
     def load(self, buffer: Buffer, place: Scalar, at: str) -> str:
         """An element of a buffer."""
         pointer = self.names.of(buffer, buffer.name)
-        pack = self.packs.get((buffer, place))
-        if pack is not None:
-            text = f"{pack}.v[k]"
-        else:
-            text = f"{pointer}[{bare(at)}]"
-        return _from_memory(buffer, text)
+        element = self.elements.get((buffer, place))
+        return _from_memory(buffer, f"{pointer}[{bare(at)}]" if element is None else element)
 
     def leaf(self, node: Scalar) -> str:
         """A constant, index, parameter or register; or a number of blocks."""
@@ -82,9 +78,9 @@ class Accesses(Values):
 
     def _store(self, store: Store) -> None:
         buffer = store.buffer
-        pack = self.packs.get((buffer, store.index[0]))
-        if pack is not None:
-            self.line(f"{pack}.v[k] = {_to_memory(buffer, bare(self.value(store.value)))};")
+        element = self.elements.get((buffer, store.index[0]))
+        if element is not None:
+            self.line(f"{element} = {_to_memory(buffer, bare(self.value(store.value)))};")
             return
         pointer = self.names.of(buffer, buffer.name)
         conditions = []

@@ -7,7 +7,7 @@ from symtensor_codegen.cuda.accesses import Accesses
 from symtensor_codegen.cuda.dependence import touched
 from symtensor_codegen.cuda.hoisting import MOST_HOISTED, invariants, reads_memory
 from symtensor_codegen.cuda.operations import MEMORY, REGISTER
-from symtensor_codegen.cuda.packs import BATCH, VECTOR_BYTES, Packs
+from symtensor_codegen.cuda.packs import BATCH, READS, VECTOR_BYTES, Packs, sole_load
 from symtensor_codegen.cuda.values import bare
 from symtensor_codegen.loops import (
     ArgUpdate,
@@ -94,16 +94,22 @@ class LoopWriter(Accesses):
             if self.together and touched(loop.body).writes:
                 self._wait()
 
-    def _strided(self, loop: For, body: Sequence[Statement], begin: str, end: str, rank: str, team: str) -> None:
+    def _strided(
+        self, loop: For, body: Sequence[Statement], begin: str, end: str, rank: str, team: str, unroll: int = 0
+    ) -> None:
         """A loop from ``begin`` to ``end`` of which thread ``rank`` of ``team`` takes its share."""
         packs = self.stage.packs.get(loop)
         index = self.names.of(loop.index, loop.index.param.name)
+        start = rank if begin == "0" else f"{begin} + {rank}"
         if packs is not None:
             self._packed(packs, loop, body, begin, end, rank, team)
-            return
-        start = rank if begin == "0" else f"{begin} + {rank}"
-        with self.block(f"for (i64 {index} = {start}; {index} < {end}; {index} += {team})"):
-            self.statements(body)
+        elif (read := sole_load(loop, body)) is not None:
+            self._reading_ahead(read, index, body, start, end, team)
+        else:
+            if unroll:
+                self.line(f"#pragma unroll {unroll}")
+            with self.block(f"for (i64 {index} = {start}; {index} < {end}; {index} += {team})"):
+                self.statements(body)
 
     def _packed(
         self, packs: Packs, loop: For, body: Sequence[Statement], begin: str, end: str, rank: str, team: str
@@ -121,7 +127,7 @@ class LoopWriter(Accesses):
         start = f"{width} * {rank}" if begin == "0" else f"{begin} + {width} * {rank}"
         if packs.light and not self.stage.column:
             self._batches(packs, loop, body, near, start, rest, f"{width} * {team}")
-            self._one_by_one(packs, index, rest, rank, end, team, body)
+            self._reading_ahead(packs.loads[0], index, body, f"{rest} + {rank}", end, team)
             return
         self.line("#pragma unroll 1")  # to unroll it, the compiler would divide to count its steps
         with self.block(f"for (i64 {near} = {start}; {near} < {rest}; {near} += {width} * {team})"):
@@ -135,9 +141,9 @@ class LoopWriter(Accesses):
             self.line("#pragma unroll")
             with self.block(f"for (int k = 0; k < {width}; ++k)"):
                 self.line(f"const i64 {index} = {near} + k;")
-                self.packs = {**loaded, **stored}
+                self.elements = {place: f"{name}.v[k]" for place, name in (loaded | stored).items()}
                 self.statements(body)
-                self.packs = {}
+                self.elements = {}
             for (buffer, place), name in stored.items():
                 self.line(f"st_store_pack({self._pack(buffer, place, loop, near)}, {name});")
         self.forget(touched(body).writes)
@@ -164,9 +170,34 @@ class LoopWriter(Accesses):
                 self.line("#pragma unroll")
                 with self.block(f"for (int k = 0; k < {width}; ++k)"):
                     self.line(f"const i64 {index} = {near} + u * {gap} + k;")
-                    self.packs = {(buffer, place): f"{name}[u]"}
+                    self.elements = {(buffer, place): f"{name}[u].v[k]"}
                     self.statements(body)
-                    self.packs = {}
+                    self.elements = {}
+
+    def _reading_ahead(
+        self, read: tuple[Buffer, Scalar], index: str, body: Sequence[Statement], start: str, end: str, team: str
+    ) -> None:
+        """A loop that only reads, element by element: several are on their way before the first is used.
+
+        Near the end the last element stands for those behind it, so that loads need no conditions.
+        """
+        buffer, place = read
+        near, gap, name = map(self.names.fresh, ("near", "gap", "ahead"))
+        each, here = f"for (int u = 0; u < {READS}; ++u)", f"{near} + u * {gap}"
+        self.line(f"{MEMORY[buffer.dtype]} {name}[{READS}];")
+        self.line(f"const i64 {gap} = {team};")
+        self.line("#pragma unroll 1")
+        with self.block(f"for (i64 {near} = {start}; {near} < {end}; {near} += {READS} * {gap})"):
+            self.line("#pragma unroll")
+            with self.block(each):
+                self.line(f"const i64 {index} = {here} < {end} ? {here} : {end} - 1;")
+                self.line(f"{name}[u] = {self.names.of(buffer, buffer.name)}[{bare(self.value(place))}];")
+            self.line("#pragma unroll")
+            with self.block(each), self.block(f"if ({here} < {end})"):
+                self.line(f"const i64 {index} = {here};")
+                self.elements = {read: f"{name}[u]"}
+                self.statements(body)
+                self.elements = {}
 
     def _one_by_one(
         self, packs: Packs, index: str, rest: str, rank: str, end: str, team: str, body: Sequence[Statement]

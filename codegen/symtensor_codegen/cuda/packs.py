@@ -16,6 +16,7 @@ from symtensor_codegen.substitution import stride, substitute
 VECTOR_BYTES = 16
 MANY = 40  # operations of a long iteration
 BATCH = 4  # packs on their way to a thread of a loop that only reads
+READS = 8  # the same where it reads element by element
 _LONG = FUNCTIONS - {"abs", "fabs", "floor", "ceil", "trunc", "rint", "fma", "min", "max", "sqrt"}
 
 
@@ -66,9 +67,24 @@ def packs_of(loop: For, body: Sequence[Statement]) -> Packs | None:
     width = min(VECTOR_BYTES // min(sizes), 4 if max(sizes) >= 4 else 8)
     if width < 2:
         return None
+    return Packs(width, tuple(loads), tuple(stores), is_heavy(body))
+
+
+def sole_load(loop: For, body: Sequence[Statement]) -> tuple[Buffer, Scalar] | None:
+    """The buffer and place that an iteration reads, of a loop which does little more; None for others."""
+    if any(isinstance(s, (For, Check, Store)) for s in body) or is_heavy(body):
+        return None
+    nodes = [node for node in nodes_of(body) if loop.index in node.free]
+    loads = dict.fromkeys((node.param, node.args[0]) for node in nodes if node.op is load_op)
+    if len(loads) != 1 or any(node.op is checked_op or node.op is guarded_op for node in nodes):
+        return None
+    return next(iter(loads))
+
+
+def is_heavy(body: Sequence[Statement]) -> bool:
+    """Whether an iteration is long, with mathematical functions in it."""
     nodes = nodes_of(body)
-    heavy = len(nodes) > MANY or any(n.op.name in _LONG or is_expanded(n) for n in nodes if is_operation(n))
-    return Packs(width, tuple(loads), tuple(stores), heavy)
+    return len(nodes) > MANY or any(n.op.name in _LONG or is_expanded(n) for n in nodes if is_operation(n))
 
 
 def is_operation(node: Scalar) -> bool:

@@ -84,9 +84,8 @@ class TeamWriter(LoopWriter):
             if inner is not None:
                 self._paired(loop, inner, renamed, begin, end)
             else:
-                if loop not in self.stage.packs and not any(isinstance(s, For) for s in body):
-                    self.line(f"#pragma unroll {8 if self.stage.column else 4}")
-                self._strided(loop, renamed, begin, end, "rank", "team")
+                unroll = 0 if any(isinstance(s, For) for s in body) else 8 if self.stage.column else 4
+                self._strided(loop, renamed, begin, end, "rank", "team", unroll)
         self.together = True
         results: dict[Register, tuple[Register, str]] = {}
         for register, (own, combine) in private.items():
