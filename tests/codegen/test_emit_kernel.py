@@ -395,7 +395,9 @@ def test_kernels_of_a_module_share_functions() -> None:
     kernel = make((x, out), (loop(i, Store(out, (i,), value), width=8),))
     text = module([(kernel, "one"), (kernel, "two")], jit.host())
     jit.verify(text)
-    assert text.count("define internal") == 1
+    shared = re.findall(r"^define internal .*?@([\w.]+)\(", text, re.MULTILINE)  # processors may want a scalar one, too
+    assert "math.exp.v8f64" in shared
+    assert len(shared) == len(set(shared))
     assert text.count("define i64") == 2
 
 
