@@ -70,9 +70,11 @@ def judged(row: Row, target: Target, record: dict[str, Any], copy: float | None)
         return [duration(seconds), "no peer", "", f"<= {target.ratio}", "?"]
     best = min(others, key=others.__getitem__)
     ratio = seconds / others[best]
+    failed = [name for name in target.peers if cell(results.get(name)) == "FAILED"]
+    reached = ratio <= target.ratio
     return [
         duration(seconds), f"{best} {duration(others[best])}", f"{ratio:.2f}", f"<= {target.ratio:.2f}",
-        verdict(ratio <= target.ratio),
+        f"? ({', '.join(failed)}: failed)" if reached and failed else verdict(reached),
     ]  # fmt: skip
 
 

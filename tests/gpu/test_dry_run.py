@@ -108,6 +108,8 @@ def test_targets_compare_with_the_best_peer_that_is_right() -> None:
     fast, wrong = result(1e-3), result(1e-4, wrong={"result 0": 1.0})
     run = a_run({"symtensor": result(8e-4), "torch.compile": fast, "torch.compile module": wrong})
     assert "| torch.compile 1 ms | 0.80 | <= 0.90 | yes |" in tables.targets(run)
+    run["bench"]["rows"]["G4"]["results"]["torch.compile module"] = {"peer": "", "error": "it fell over"}
+    assert "| 0.80 | <= 0.90 | ? (torch.compile module: failed) |" in tables.targets(run)
     run["bench"]["rows"]["G4"]["results"]["symtensor"] = result(9.5e-4)
     assert "| 0.95 | <= 0.90 | **no** |" in tables.targets(run)
     run["bench"]["rows"]["G4"]["results"]["symtensor"] = wrong
