@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING, Any
 
 from symtensor_codegen.cuda.compile import CompilerMissingError, Resources
 from symtensor_codegen.cuda.fusion import finishes_of
-from symtensor_codegen.cuda.schedule import Stage
 from symtensor_codegen.cuda.values import identifier
 from symtensor_codegen.loops import Kernel
 
@@ -29,7 +28,7 @@ def launches(compilation: "Compilation") -> str:
             name = f"{identifier(kernel.name)}_{number}"
             taken = used.get(kernel, {}).get(name)
             numbers = ("", "", "") if taken is None else (taken.registers, taken.spill_bytes, taken.shared_bytes)
-            rows.append((name, form(stage), f"up to {stage.threads}", *map(str, numbers)))
+            rows.append((name, stage.told, f"up to {stage.threads}", *map(str, numbers)))
     tables = [table(TITLES, rows)] if rows else []
     pairs = dict.fromkeys(finishes_of(compilation.plan.program).values())
     if pairs:
@@ -44,17 +43,3 @@ def _resources(native: Any) -> dict[Kernel, dict[str, Resources]]:
     except CompilerMissingError:  # the code came from the store
         found = {}
     return found
-
-
-def form(stage: Stage) -> str:
-    """How the iterations of a launch are spread over blocks and threads."""
-    match stage.form:
-        case "map":
-            width = stage.width(stage.chain[0])
-            return "map" if width == 1 else f"map, {width} elements a thread"
-        case "nest":
-            return f"nest, grid of {len(stage.chain)} axes"
-        case "team":
-            return "team, a column each" if stage.column else "team, a row each" if stage.chain else "team, one block"
-        case "owned":
-            return "owned, in order" if stage.owners else "one thread"

@@ -13,7 +13,7 @@ from symtensor_codegen.cuda.reporting import memory_plan
 from symtensor_codegen.cuda.run import Explain, RemoteCell, Runner
 from symtensor_codegen.cuda.steps import Prepared, Product, Products, refuse_nested
 from symtensor_codegen.cuda.values import identifier
-from symtensor_codegen.errors import UserError
+from symtensor_codegen.errors import InternalError, UserError
 from symtensor_codegen.loops import Kernel
 from symtensor_codegen.program import COUNTERS, Gemm, Program, walk
 from symtensor_codegen.program_text import program_names, program_text
@@ -148,7 +148,7 @@ def _products(program: Program, device: "Device", precision: str) -> Products:
 
 
 def _no_products(product: Product) -> Any:
-    raise NotImplementedError(product)
+    raise InternalError(f"a program without matrix products asks for {product}")
 
 
 def _texts(program: Program, emitter: Emitter) -> dict[Kernel, tuple[str, str]]:

@@ -14,7 +14,6 @@ from symtensor_codegen.cuda import prelude
 from symtensor_codegen.cuda.schedule import (
     LARGEST_TEAM,
     Schedule,
-    Stage,
 )
 from symtensor_codegen.cuda.team_text import TeamWriter
 from symtensor_codegen.cuda.values import Identifiers
@@ -70,7 +69,7 @@ class StageWriter(TeamWriter):
         listed = ", ".join([*arguments, "int* status", "int first"])
         declared = [f"    __shared__ {kind} {name}[{LARGEST_TEAM}];" for (_, kind), name in self.scratch.items()]
         body = "\n".join([*declared, *self.lines])
-        note = f"// {self.kernel.name}: {_told(self.stage)}\n"
+        note = f"// {self.kernel.name}: {self.stage.told}\n"
         bounds = f"__launch_bounds__({self.stage.threads})"
         return f'{note}extern "C" __global__ void {bounds} {symbol}({listed}) {{\n{body}\n}}\n'
 
@@ -152,18 +151,3 @@ class StageWriter(TeamWriter):
             self.line("const u64 owners = (u64)gridDim.x * blockDim.x;")
             self.line("const u64 me = (u64)blockIdx.x * blockDim.x + threadIdx.x;")
         self.statements(self.stage.body)
-
-
-def _told(stage: Stage) -> str:
-    """A stage in words."""
-    match stage.form:
-        case "map":
-            width = stage.width(stage.chain[0])
-            return "a thread an element" if width == 1 else f"{width} elements a thread"
-        case "nest":
-            return f"{len(stage.chain)} loops on the grid"
-        case "team":
-            team = "a column of threads" if stage.column else "a row of threads"
-            return f"{team} for each item" if stage.chain else "one block"
-        case "owned":
-            return "in order; each thread stores what it owns" if stage.owners else "one thread"

@@ -105,6 +105,20 @@ class Stage:
         """The most threads that a block may have."""
         return MAP_THREADS if self.form in ("map", "nest", "owned") else LARGEST_TEAM
 
+    @property
+    def told(self) -> str:
+        """How its iterations are spread over blocks and threads, in the words of docs/gpu.md."""
+        match self.form:
+            case "map":
+                width = self.width(self.chain[0])
+                return "map" if width == 1 else f"map, {width} elements a thread"
+            case "nest":
+                return f"nest, grid of {len(self.chain)} axes"
+            case "team":
+                return "team, a column each" if self.column else "team, a row each" if self.chain else "team, one block"
+            case "owned":
+                return "owned, in order" if self.owners else "one thread"
+
     def extents(self, parameters: Sequence[int]) -> list[int | None]:
         """The iterations of the loops of the chain; None where that is not known at launch."""
         return [number(loop.extent, parameters) for loop in self.chain]
