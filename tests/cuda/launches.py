@@ -1,20 +1,25 @@
-"""Launching a handwritten kernel on arrays."""
+"""Launching a kernel on arrays: one written by hand, or one that the emitter writes."""
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from symtensor_codegen.cuda.emit import emit_kernel
+from symtensor_codegen.cuda.schedule import schedule
+from symtensor_codegen.loops import Kernel
 from tests.cuda.host import HostDevice
 
 NO_FAILURE = 0x7F7F7F7F
+Array = np.ndarray[Any, Any]
 
 
 def launch(
-    device: HostDevice, text: str, arrays: list[np.ndarray[Any, Any]], n: int, grid: int = 1, block: int = 32
-) -> tuple[list[np.ndarray[Any, Any]], int]:
+    device: HostDevice, text: str, arrays: list[Array], n: int, grid: int = 1, block: int = 32
+) -> tuple[list[Array], int]:
     """Run `k_0` on copies of these arrays: what they hold then, and the status word (first check: number 1)."""
     function = device.load(device.code(text, "k")).function("k_0")
     blocks = [device.allocate(array.nbytes) for array in arrays]
@@ -31,3 +36,31 @@ def launch(
     word = np.empty(1, np.int32)
     device.download(word, status.address)
     return results, int(word[0])
+
+
+def run_kernel(
+    device: HostDevice, kernel: Kernel, arrays: Sequence[Array], parameters: Sequence[int], multiprocessors: int
+) -> list[Array]:
+    """Run a kernel on copies of these arrays, as a device of so many multiprocessors would: what they hold then."""
+    scheduled = schedule(kernel)
+    module = device.load(device.code(emit_kernel(kernel, scheduled, kernel.name), kernel.name))
+    blocks = [device.allocate(array.nbytes) for array in arrays]
+    for memory, array in zip(blocks, arrays, strict=True):
+        device.upload(memory.address, np.ascontiguousarray(array))
+    if scheduled.spreads:
+        blocks.append(device.allocate(scheduled.scratch(parameters, multiprocessors)))
+    status = device.allocate(4)
+    device.fill(status.address, 4, 0x7F)
+    pointers = [memory.address for memory in blocks]
+    packed = struct.pack(f"{len(pointers)}Q{len(parameters)}qQi", *pointers, *parameters, status.address, 0)
+    for position, stage in enumerate(scheduled.stages):
+        shape = stage.shape(parameters, multiprocessors)
+        if shape is not None:
+            device.launch(module.function(f"{kernel.name}_{position}"), *shape, packed)
+    results = [np.empty_like(array) for array in arrays]
+    for memory, result in zip(blocks, results, strict=False):
+        device.download(result, memory.address)
+    word = np.empty(1, np.int32)
+    device.download(word, status.address)
+    assert int(word[0]) == NO_FAILURE
+    return results

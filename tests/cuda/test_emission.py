@@ -20,6 +20,7 @@ from symtensor_codegen.cuda.schedule import Stage, schedule
 from symtensor_codegen.loops import Declare, For, Kernel, LoopKind, Store, Update, parameter
 from symtensor_codegen.scalar import Buffer, Register
 from tests.cuda.host import HostDevice
+from tests.cuda.launches import run_kernel
 
 pytestmark = pytest.mark.cuda_host
 Array = np.ndarray[Any, Any]
@@ -64,7 +65,7 @@ EXAMPLES = {
     "transposed": Example(lambda x: x.T + 1, lambda x: x.T + 1, ("nest",)),
     "broadcast": Example(lambda x: x + x[0], lambda x: x + x[0], ("nest packs",)),
     "rows": Example(lambda x: (x * x).sum(1), lambda x: (x * x).sum(1), ("team packs spread", "team column source")),
-    "columns": Example(lambda x: x.max(0), lambda x: x.max(0), ("team column spread", "team column source")),
+    "columns": Example(lambda x: x.max(0), lambda x: x.max(0), ("team column packs spread", "team column source")),
     "places": Example(lambda x: x.argmin(1), lambda x: x.argmin(1), ("team packs",)),
     "everything": Example(lambda x: x.sum(), lambda x: x.sum(), ("team packs", "team packs")),
     "sum of sums": Example(lambda x: (x + x[0]).sum(), lambda x: (x + x[0]).sum(), ("team pairs packs", "team packs")),
@@ -119,6 +120,54 @@ def test_rows_that_begin_anywhere() -> None:
         np.testing.assert_allclose(sums, np.exp(values[:, 1:]).sum(1), rtol=1e-5)
         np.testing.assert_array_equal(rest, values[1:] * 2)
         np.testing.assert_array_equal(turned, values[:, ::-1])
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int8", "uint8", "int32", "int64", "bool"])
+def test_neighbouring_columns(dtype: str) -> None:
+    """A thread has several columns where every row begins at a multiple of a pack, and has whole packs; else one."""
+    x, y, scale = (T.TensorType(dtype, (None,) * n)(name) for n, name in ((2, "x"), (2, "y"), (1, "scale")))
+    number = "float64" if dtype == "bool" else dtype
+    a, b, c = (T.cast(v, number) for v in (x, y, scale))
+    outputs = [a.sum(0), a.max(0), a[1:].min(0), a[:, 1:].sum(0), (a * b).sum(0), (a * c).sum(0), a.T.sum(1)]
+    outputs += [T.cast(a, "float64").mean(0), a.reshape((2, -1, x.shape[1])).sum(1)]
+    compiled = function([x, y, scale], outputs, device="cuda")
+    rng = np.random.default_rng(5)
+    for rows, columns in ((2, 4), (300, 8), (4, 12), (6, 10), (2, 7), (1200, 64), (40, 132), (10, 516), (6, 1)):
+        u, v, w = (rng.integers(0, 3, size=s).astype(dtype) for s in ((rows, columns), (rows, columns), columns))
+        p, q, r = u.astype(number), v.astype(number), w.astype(number)
+        wanted = [p.sum(0), p.max(0), p[1:].min(0), p[:, 1:].sum(0), (p * q).sum(0), (p * r).sum(0), p.sum(0)]
+        wanted += [p.mean(0, dtype="float64"), p.reshape(2, -1, columns).sum(1)]
+        for position, (got, want) in enumerate(zip(compiled(u, v, w), wanted, strict=True)):
+            note = f"{position} of {rows} x {columns}"
+            np.testing.assert_allclose(got.astype("f8"), want.astype("f8"), 1e-12, err_msg=note)
+
+
+def test_several_sums_of_neighbouring_columns(device: HostDevice) -> None:
+    """One loop with several combinations, of several arrays and of one that is the same in every row."""
+    n, m = parameter(0), parameter(1)
+    x, y, z = (Buffer(name, dtypes.float32, size) for name, size in (("x", (n * m,)), ("y", (n * m,)), ("z", (m,))))
+    sums, most = Buffer("sums", dtypes.float64, (m,)), Buffer("most", dtypes.float32, (m,))
+    i, j = scalar.index("i", n), scalar.index("j", m)
+    total, largest = Register("total", dtypes.float64), Register("largest", dtypes.float32)
+    product = scalar.load(x, (i * m + j,)) * scalar.load(y, (i * m + j,))
+    body = (
+        Declare(total, scalar.const(1, dtypes.float64)),
+        Declare(largest, scalar.const(-np.inf, dtypes.float32)),
+        For(i, n, (Update(total, "add", scalar.cast(product + scalar.load(z, (j,)), dtypes.float64)),
+                   Update(largest, "maximum", scalar.load(y, (i * m + j,))))),
+        Store(sums, (j,), scalar.read(total)),
+        Store(most, (j,), scalar.read(largest) - scalar.load(z, (j,))),
+    )  # fmt: skip
+    kernel = Kernel("k0", (sums, most, x, y, z), (n, m), (For(j, m, body),), written=frozenset((sums, most)))
+    stages = schedule(kernel).stages
+    assert [told(stage) for stage in stages] == ["team column packs spread", "team column source"]
+    rng = np.random.default_rng(1)
+    for rows, columns, multiprocessors in ((3, 4, 1), (200, 40, 1), (2000, 40, 60), (0, 8, 4), (500, 41, 60)):
+        u, v, w = (rng.integers(-3, 4, size=s).astype("f4") for s in ((rows, columns), (rows, columns), columns))
+        arrays = [np.zeros(columns), np.zeros(columns, "f4"), u, v, w]
+        got = run_kernel(device, kernel, arrays, (rows, columns), multiprocessors)
+        np.testing.assert_array_equal(got[0], 1 + (u * v + w).sum(0, dtype="f8"))
+        np.testing.assert_array_equal(got[1], v.max(0, initial=-np.inf) - w)
 
 
 def test_extremes_of_equal_and_missing_values() -> None:

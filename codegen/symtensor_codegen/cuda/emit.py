@@ -11,11 +11,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from symtensor_codegen.cuda import prelude
+from symtensor_codegen.cuda.column_text import ColumnWriter
 from symtensor_codegen.cuda.schedule import (
     LARGEST_TEAM,
     Schedule,
 )
-from symtensor_codegen.cuda.team_text import TeamWriter
 from symtensor_codegen.cuda.values import Identifiers
 from symtensor_codegen.loops import (
     For,
@@ -48,7 +48,7 @@ def emit_kernel(kernel: Kernel, schedule: Schedule, symbol: str, aliased: bool =
     return f"{title}{prelude.TYPES}{helpers}\n{body}"
 
 
-class StageWriter(TeamWriter):
+class StageWriter(ColumnWriter):
     """Writes one stage."""
 
     def text(self, symbol: str) -> str:
@@ -67,7 +67,8 @@ class StageWriter(TeamWriter):
         arguments += ["u64* scratch"] if self.scheduled.spreads else []
         arguments += [f"const i64 p{k}" for k in range(len(self.kernel.parameters))]
         listed = ", ".join([*arguments, "int* status", "int first"])
-        declared = [f"    __shared__ {kind} {name}[{LARGEST_TEAM}];" for (_, kind), name in self.scratch.items()]
+        declared = [f"    {definition}" for definition in self.types.values()]
+        declared += [f"    __shared__ {kind} {name}[{LARGEST_TEAM}];" for (_, kind), name in self.scratch.items()]
         body = "\n".join([*declared, *self.lines])
         note = f"// {self.kernel.name}: {self.stage.told}\n"
         bounds = f"__launch_bounds__({self.stage.threads})"
@@ -119,6 +120,9 @@ class StageWriter(TeamWriter):
             return
         total = self.held(as_int(self.stage.items))
         share = None if self.stage.spread is None else self._share_of_block(self.stage.spread)
+        wide = self.stage.packs.get(chain[-1])
+        if wide is not None and self.stage.spread is not None and share is not None:
+            self._wide_columns(wide, self.stage.spread, *share, total)
         if column:
             head = f"for (i64 tile = (i64)blockIdx.x * blockDim.x; tile < {total}; tile += (i64)gridDim.x * blockDim.x)"
         else:
@@ -128,15 +132,7 @@ class StageWriter(TeamWriter):
             if column:  # threads beyond the last item stay with the others, and store nothing
                 self.line(f"const bool active = tile + threadIdx.x < {total};")
                 self.line(f"const i64 item = active ? tile + threadIdx.x : {total} - 1;")
-            rest = "item"
-            for position, loop in reversed(list(enumerate(chain))):
-                index = self.names.of(loop.index, loop.index.param.name)
-                extent = self.held(as_int(loop.extent))
-                self.line(f"const i64 {index} = {rest if position == 0 else f'{rest} % {extent}'};")
-                if position:
-                    following = self.names.fresh("rest")
-                    self.line(f"const i64 {following} = {rest} / {extent};")
-                    rest = following
+            self._places_in_chain([self.names.of(loop.index, loop.index.param.name) for loop in chain])
             if self.stage.spread is not None and share is not None:
                 self._spread(self.stage.spread, *share)
             elif self.stage.fans:

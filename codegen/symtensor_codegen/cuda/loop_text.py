@@ -125,7 +125,7 @@ class LoopWriter(Accesses):
         whole = f"{none} - ({length} & {width - 1})"
         self.line(f"const i64 {rest} = {self._aligned(packs, loop, begin)} ? {whole} : {begin};")
         start = f"{width} * {rank}" if begin == "0" else f"{begin} + {width} * {rank}"
-        if packs.light and not self.stage.column:
+        if packs.light:
             self._batches(packs, loop, body, near, start, rest, f"{width} * {team}")
             self._reading_ahead(packs.loads[0], index, body, f"{rest} + {rank}", end, team)
             return

@@ -5,17 +5,18 @@ moves on by one from an iteration to the next, or stays.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from symtensor_codegen.cuda.dependence import nodes_of, touched
 from symtensor_codegen.cuda.operations import FUNCTIONS, is_expanded
-from symtensor_codegen.loops import Check, For, Statement, Store
+from symtensor_codegen.loops import Check, Declare, For, Statement, Store
 from symtensor_codegen.scalar import Buffer, Scalar, as_int, checked_op, guarded_op, load_op
 from symtensor_codegen.substitution import stride, substitute
 
 VECTOR_BYTES = 16
 MANY = 40  # operations of a long iteration
 BATCH = 4  # packs on their way to a thread of a loop that only reads
+MOST_COLUMNS = 4  # of a thread
 READS = 8  # the same where it reads element by element
 _LONG = FUNCTIONS - {"abs", "fabs", "floor", "ceil", "trunc", "rint", "fma", "min", "max", "sqrt"}
 
@@ -36,6 +37,10 @@ class Packs:
     def light(self) -> bool:
         """Whether iterations do little more than read one array."""
         return not self.heavy and len(self.loads) == 1 and not self.stores
+
+    def ahead(self, arrays: int) -> int:
+        """How many packs of each of so many arrays are loaded before the first is used."""
+        return 1 if self.heavy else max(BATCH // max(arrays, 1), 1)
 
     def bases(self, index: Scalar) -> list[tuple[Buffer, Scalar]]:
         """Where the elements of iteration 0 are."""
@@ -68,6 +73,21 @@ def packs_of(loop: For, body: Sequence[Statement]) -> Packs | None:
     if width < 2:
         return None
     return Packs(width, tuple(loads), tuple(stores), is_heavy(body))
+
+
+def packs_of_columns(loop: For, column: For) -> Packs | None:
+    """How a loop that combines columns reads several neighbours at once; None where it cannot."""
+    packs = packs_of(replace(column, body=loop.body), loop.body)
+    if packs is None or packs.stores or not packs.loads:
+        return None
+    declared = {s.register for s in loop.body if isinstance(s, Declare)}
+    if touched(loop.body).seen - declared:
+        return None
+    for _, place in packs.loads:
+        others = [node for node in place.free if node is not column.index]
+        if any(stride(place, node) is None for node in others):
+            return None
+    return replace(packs, width=min(packs.width, MOST_COLUMNS))
 
 
 def sole_load(loop: For, body: Sequence[Statement]) -> tuple[Buffer, Scalar] | None:

@@ -33,7 +33,7 @@ from symtensor_codegen.cuda.launch_numbers import (
     size_of,
 )
 from symtensor_codegen.cuda.nested_sums import merged
-from symtensor_codegen.cuda.packs import Packs, packs_of
+from symtensor_codegen.cuda.packs import Packs, packs_of, packs_of_columns
 from symtensor_codegen.dtypes import DType
 from symtensor_codegen.expr import topological
 from symtensor_codegen.loops import ArgUpdate, Check, Declare, For, Kernel, Leave, Statement, Store, Update, statements
@@ -153,7 +153,7 @@ class Stage:
             return 1
         items = math.prod([size_of(loop.extent, parameters) for loop in self.chain])
         work = self._work(self.spread.loop, parameters)
-        (tiles, _, _), (across, down, _) = self._team_shape(items, work, multiprocessors)
+        (tiles, _, _), (across, down, _) = self._team_shape(items, work, parameters, multiprocessors)
         threads = tiles * across * down
         team = down if self.column else across * self.width(self.spread.loop)
         free = multiprocessors * RESIDENT // max(threads, 1)
@@ -185,14 +185,20 @@ class Stage:
             across = min(32, power_of_two(items))
             down = min(power_of_two(parts), LARGEST_TEAM // across)
             return (-(-items // across), parts, 1), (across, down, 1)
-        (tiles, _, _), block = self._team_shape(items, work, multiprocessors)
+        (tiles, _, _), block = self._team_shape(items, work, parameters, multiprocessors)
         if self.fans and tiles * len(self.body) <= multiprocessors * 4:
             parts = len(self.body)
         return (tiles, parts, 1), block
 
-    def _team_shape(self, items: int, work: int, multiprocessors: int) -> Shape:
+    def _neighbours(self, parameters: Sequence[int]) -> int:
+        """How many columns a thread has, if arrays begin where they should."""
+        width = self.width(self.chain[-1])
+        return width if size_of(self.chain[-1].extent, parameters) % width == 0 else 1
+
+    def _team_shape(self, items: int, work: int, parameters: Sequence[int], multiprocessors: int) -> Shape:
         resident = multiprocessors * RESIDENT
         if self.column:
+            items //= self._neighbours(parameters)
             across = min(32, power_of_two(items))
             wanted = power_of_two(max(resident // 2 // max(items, 1), 1))
             rows = min(power_of_two(max(work // 4, 1)), LARGEST_TEAM // across, wanted)
@@ -277,7 +283,12 @@ def _stage(part: tuple[Statement, ...]) -> Stage:
         column = _is_column(chain, split, body) and not scans
         spread = _spread(chain, body, split) if not scans else None
         pairs = {loop: inner for loop in split if (inner := _inner(loop)) is not None}
-        packs = {} if column else _packs([pairs.get(loop, loop) for loop in split])
+        if not column:
+            packs = _packs([pairs.get(loop, loop) for loop in split])
+        elif spread is None or spread.loop in pairs or (wide := packs_of_columns(spread.loop, chain[-1])) is None:
+            packs = {}
+        else:
+            packs = {chain[-1]: wide}
         fans = bool(chain) and not column and _are_apart(body, split)
         return Stage(
             "team", chain, body, frozenset(split), pairs, tuple(scans), packs, column, fans=fans, spread=spread

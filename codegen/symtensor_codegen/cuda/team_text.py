@@ -1,6 +1,6 @@
 """Loops that the threads of a team share: each takes its part, and what they combine is put together."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from symtensor_codegen.cuda.accesses import BLOCK
 from symtensor_codegen.cuda.dependence import Scan, nodes_of, touched
@@ -77,15 +77,15 @@ class TeamWriter(LoopWriter):
                 self.line(f"i64 {self.register(here)} = 9223372036854775807LL;")
                 private[best], private[place] = (own, statement.combine), (here, "")
                 places[best] = place, here
-        renamed = tuple(_renamed(s, {r: own for r, (own, _) in private.items()}) for s in body)
+        inside = tuple(renamed(s, {r: own for r, (own, _) in private.items()}) for s in body)
         self.together = False
         with self._hoisted(loop, body, f"{begin} < {end}"):
             inner = self.stage.pairs.get(loop)
             if inner is not None:
-                self._paired(loop, inner, renamed, begin, end)
+                self._paired(loop, inner, inside, begin, end)
             else:
                 unroll = 0 if any(isinstance(s, For) for s in body) else 8 if self.stage.column else 4
-                self._strided(loop, renamed, begin, end, "rank", "team", unroll)
+                self._strided(loop, inside, begin, end, "rank", "team", unroll)
         self.together = True
         results: dict[Register, tuple[Register, str]] = {}
         for register, (own, combine) in private.items():
@@ -97,8 +97,8 @@ class TeamWriter(LoopWriter):
 
     def _paired(self, loop: For, inner: For, body: Sequence[Statement], begin: str, end: str) -> None:
         """A loop with nothing but another one inside: as many threads beside each other share that as it needs."""
-        (renamed,) = body
-        assert isinstance(renamed, For)
+        (nested,) = body
+        assert isinstance(nested, For)
         index, extent = self.names.of(loop.index, loop.index.param.name), self.held(as_int(inner.extent))
         across, lane = self.names.fresh("across"), self.names.fresh("lane")
         self.line(f"int {across} = 1;")
@@ -106,8 +106,19 @@ class TeamWriter(LoopWriter):
         self.line(f"const int {lane} = rank % {across};")
         start = f"rank / {across}" if begin == "0" else f"{begin} + rank / {across}"
         head = f"for (i64 {index} = {start}; {index} < {end}; {index} += team / {across})"
-        with self.block(head), self._hoisted(inner, renamed.body, f"0 < {extent}"):
-            self._strided(inner, renamed.body, "0", extent, lane, across)
+        with self.block(head), self._hoisted(inner, nested.body, f"0 < {extent}"):
+            self._strided(inner, nested.body, "0", extent, lane, across)
+
+    def _places_in_chain(self, names: Sequence[str]) -> None:
+        """Where an item is in each of the loops around it, outermost first; ``item`` is its number."""
+        rest = "item"
+        for position, (loop, name) in reversed(list(enumerate(zip(self.stage.chain, names, strict=True)))):
+            extent = self.held(as_int(loop.extent))
+            self.line(f"const i64 {name} = {rest if position == 0 else f'{rest} % {extent}'};")
+            if position:
+                following = self.names.fresh("rest")
+                self.line(f"const i64 {following} = {rest} / {extent};")
+                rest = following
 
     def _share_of_block(self, spread: Spread) -> tuple[str, str]:
         """The iterations that are a block's, of a loop that several blocks may share: where they begin and end."""
@@ -170,7 +181,10 @@ class TeamWriter(LoopWriter):
 
     def _scratch(self, register: Register, role: str = "scratch") -> str:
         """The shared array in which threads exchange values of a register's type."""
-        kind = REGISTER[register.dtype]
+        return self.shared_array(REGISTER[register.dtype], role)
+
+    def shared_array(self, kind: str, role: str = "scratch") -> str:
+        """The shared array for values of a type, one for each thread."""
         found = self.scratch.get((role, kind))
         if found is None:
             found = self.scratch[role, kind] = self.names.fresh(f"{role}_{kind}")
@@ -237,7 +251,7 @@ def _updates(body: Sequence[Statement]) -> Iterator[Update | ArgUpdate]:
             yield from _updates(statement.body)
 
 
-def _renamed(statement: Statement, own: dict[Register, Register]) -> Statement:
+def renamed(statement: Statement, own: Mapping[Register, Register]) -> Statement:
     """A statement that combines into other registers."""
     match statement:
         case Update(register=register, combine=combine, value=value):
@@ -245,7 +259,7 @@ def _renamed(statement: Statement, own: dict[Register, Register]) -> Statement:
         case ArgUpdate(best=best, place=place, combine=combine, value=value, position=position):
             return ArgUpdate(own.get(best, best), own.get(place, place), combine, value, position)
         case For(index=index, extent=extent, body=body, kind=kind):
-            return For(index, extent, tuple(_renamed(s, own) for s in body), kind)
+            return For(index, extent, tuple(renamed(s, own) for s in body), kind)
     return statement
 
 
