@@ -80,13 +80,16 @@ def stride(value: Scalar, along: Scalar) -> Dim | None:
         left, right = stride(value.args[0], along), stride(value.args[1], along)
         if left is None or right is None:
             return None
-        difference = as_int(left) + as_int(right) if op is add else as_int(left) - as_int(right)
-        return as_dim(difference)
+        if isinstance(left, int) and isinstance(right, int):  # most are: no expressions are built for these
+            return left + right if op is add else left - right
+        return as_dim(as_int(left) + as_int(right) if op is add else as_int(left) - as_int(right))
     if op is mul:
         for factor, other in ((value.args[0], value.args[1]), (value.args[1], value.args[0])):
             if along not in other.free:
                 inner = stride(factor, along)
-                return None if inner is None else as_dim(as_int(inner) * other)
+                if inner is None or inner == 0:
+                    return inner
+                return as_dim(other if inner == 1 else as_int(inner) * other)
     if op is neg:
         inner = stride(value.args[0], along)
         return None if inner is None else as_dim(neg(as_int(inner)))
