@@ -6,6 +6,7 @@ from symtensor_codegen.cuda.compile import CompilerMissingError, Resources
 from symtensor_codegen.cuda.fusion import finishes_of
 from symtensor_codegen.cuda.values import identifier
 from symtensor_codegen.loops import Kernel
+from symtensor_codegen.program import Gemm, walk
 
 from .report import table
 
@@ -13,10 +14,11 @@ if TYPE_CHECKING:
     from .pipeline import Compilation
 
 TITLES = ("launch", "form", "threads", "registers", "spill bytes", "shared bytes")
+UNCHOSEN = "The kernels of matrix products are chosen by the first call, for its sizes; explain() tells then."
 
 
 def launches(compilation: "Compilation") -> str:
-    """A row per launch of every kernel, then the products that may be one with such a launch.
+    """A row per launch of every kernel, then the matrix products, and those that may be one with such a launch.
 
     What is compiled for the host takes no registers.
     """
@@ -27,14 +29,31 @@ def launches(compilation: "Compilation") -> str:
         for number, stage in enumerate(native.emitter.schedule(kernel).stages):
             name = f"{identifier(kernel.name)}_{number}"
             taken = used.get(kernel, {}).get(name)
-            numbers = ("", "", "") if taken is None else (taken.registers, taken.spill_bytes, taken.shared_bytes)
-            rows.append((name, stage.told, f"up to {stage.threads}", *map(str, numbers)))
+            rows.append((name, stage.told, f"up to {stage.threads}", *_numbers(taken)))
     tables = [table(TITLES, rows)] if rows else []
+    if any(isinstance(step, Gemm) for step in walk(compilation.plan.program.steps)):
+        tables.append(_products(native))
     pairs = dict.fromkeys(finishes_of(compilation.plan.program).values())
     if pairs:
         told = [(p.gemm.out.buffer.name, p.launch.kernel.name, "stored too" if p.kept else "not stored") for p in pairs]
         tables.append(table(("small products that are one launch with", "the kernel", "the product is"), told))
     return "\n\n".join(tables)
+
+
+def _products(native: Any) -> str:
+    """A row for each matrix product of the latest calls."""
+    rows = []
+    for product in native.products() if hasattr(native, "products") else ():
+        threads = "" if product.variant is None else str(product.variant.launched)
+        taken = native.product_resources(product)
+        rows.append((product.told, product.description, threads, *_numbers(taken)))
+    return table(("matrix product", "kernel", *TITLES[2:]), rows) if rows else UNCHOSEN
+
+
+def _numbers(taken: Resources | None) -> tuple[str, str, str]:
+    if taken is None:
+        return "", "", ""
+    return str(taken.registers), str(taken.spill_bytes), str(taken.shared_bytes)
 
 
 def _resources(native: Any) -> dict[Kernel, dict[str, Resources]]:

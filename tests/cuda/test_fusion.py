@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -338,3 +339,21 @@ def test_it_is_explained(two_devices: tuple[HostDevice, HostDevice]) -> None:
     assert "small products that are one launch with" in text
     assert "not stored" in text
     assert "one launch" not in function([x, w], T.dot(x, w), device="cuda").explain()
+
+
+def test_kernels_of_products_can_be_seen(two_devices: tuple[HostDevice, HostDevice]) -> None:
+    """Once a call has chosen them: their text, what they are for, and in `explain` a row for each."""
+    x, w, b = matrix("x", "float32"), matrix("w", "float32"), T.vector("b", dtype="float32")
+    layer = function([x, w, b], T.nnet.relu(T.dot(x, w) + b), device="cuda")
+    assert "matmul_" not in layer.source("cuda")
+    assert "chosen by the first call" in layer.explain()
+    for rows in (3, 3, 5):
+        layer(*[values(seed, *size).astype("float32") for seed, size in enumerate(((rows, 7), (7, 4), (4,)))])
+    text, told = layer.source("cuda"), layer.explain()
+    assert text.count("// matrix product: 3 x 7 by 7 x 4; 5 x 7 by 7 x 4\n") == 1  # one kernel for both
+    assert re.search(r"__global__ .*matmul_f32_\w+\(", text)
+    (kernel,) = layer.compilation.plan.program.kernels()
+    assert text.count(f"// {kernel.name}, at the end of a product") == 1
+    rows = re.findall(r"^(\d) x 7 by 7 x 4 +matmul_f32_\w+ +\d+", told, re.MULTILINE)
+    assert rows == ["3", "5"]
+    assert "chosen by the first call" not in told

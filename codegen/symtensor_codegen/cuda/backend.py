@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from symtensor_codegen.cuda.arrays import DeviceArray
     from symtensor_codegen.cuda.compile import Resources
     from symtensor_codegen.cuda.device import Device
+    from symtensor_codegen.cuda.matrix_products import Chosen
 
 LANGUAGES = ("loops", "program", "cuda", "ptx", "sass")
 
@@ -83,12 +84,28 @@ class CompiledProgram:
         return self.device.architecture
 
     def source(self, language: str) -> str:
-        """The generated code: ``loops``, ``program``, ``cuda``, or the kernels' ``ptx`` or ``sass``."""
-        return source(self.program, language, self.architecture, self.emitter)
+        """The generated code: ``loops``, ``program``, ``cuda``, or the kernels' ``ptx`` or ``sass``.
+
+        The kernels of matrix products are among them once a call has chosen them for its sizes.
+        """
+        products = [product for product in self.products() if product.variant is not None]
+        return source(self.program, language, self.architecture, self.emitter, products)
 
     def resources(self) -> "dict[Kernel, dict[str, Resources]]":
         """The registers, spills and shared memory of every kernel's functions; nothing for a device of the host."""
         return {} if self.device.host else resources(self.program, self.architecture, self.emitter)
+
+    def products(self) -> "list[Chosen]":
+        """What multiplies matrices, of the sizes of the latest calls."""
+        return list(getattr(self.runner.prepared.products, "chosen", ()))
+
+    def product_resources(self, product: "Chosen") -> "Resources | None":
+        """What the kernel of a product takes; None for cuBLAS's, and for a device of the host."""
+        if product.variant is None or self.device.host:
+            return None
+        from symtensor_codegen.cuda.compile import resources
+
+        return resources(product.text, self.architecture, product.variant.symbol)[product.variant.symbol]
 
     def memory(self, shapes: Sequence[tuple[int, ...]] | None = None) -> str:
         """What a call takes memory for; with the shapes of inputs and cells, in numbers."""
@@ -157,11 +174,17 @@ def _texts(program: Program, emitter: Emitter) -> dict[Kernel, tuple[str, str]]:
     return {v.kernel: (emitter.text(v, name), name) for v, name in names.items()}
 
 
-def source(program: Program, language: str, architecture: str, emitter: Emitter | None = None) -> str:
+def source(
+    program: Program,
+    language: str,
+    architecture: str,
+    emitter: Emitter | None = None,
+    products: "Sequence[Chosen]" = (),
+) -> str:
     """The code of a program as text.
 
     ``loops``: the loop nests; ``program``: the steps of the host; ``cuda``: the kernels in CUDA C; ``ptx`` and
-    ``sass``: the kernels in NVIDIA's portable and actual assembly.
+    ``sass``: the kernels in NVIDIA's portable and actual assembly. ``products``: those whose kernels are wanted too.
     """
     if language == "loops":
         names = program_names(program)
@@ -172,16 +195,21 @@ def source(program: Program, language: str, architecture: str, emitter: Emitter 
         raise UserError(f"source() takes {', '.join(map(repr, LANGUAGES[:-1]))} or 'sass', not {language!r}")
     from symtensor_codegen.cuda.fusion import finish_texts
 
-    texts = _texts(program, default_emitter() if emitter is None else emitter)
+    texts = list(_texts(program, default_emitter() if emitter is None else emitter).values())
+    kernels: dict[str, list[str]] = {}  # of products, with the sizes that they are for
+    for product in products:
+        kernels.setdefault(product.text, []).append(product.told)
     if language == "cuda":
-        return "\n\n".join([*[text for text, _ in texts.values()], *finish_texts(program)])
+        multiplying = [f"// matrix product: {'; '.join(sizes)}\n{text}" for text, sizes in kernels.items()]
+        return "\n\n".join([*[text for text, _ in texts], *(multiplying or finish_texts(program))])
     from symtensor_codegen.cuda import compile as compiler
 
+    texts += {product.text: product.description for product in products}.items()
     if language == "ptx":
-        return "\n\n".join(compiler.ptx(text, architecture, name) for text, name in texts.values())
+        return "\n\n".join(compiler.ptx(text, architecture, name) for text, name in texts)
     from symtensor_codegen.cuda.sources import sass
 
-    return "\n\n".join(sass(compiler.cubin(text, architecture, name)) for text, name in texts.values())
+    return "\n\n".join(sass(compiler.cubin(text, architecture, name)) for text, name in texts)
 
 
 def resources(

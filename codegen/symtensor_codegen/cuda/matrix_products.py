@@ -6,7 +6,7 @@ import struct
 import threading
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 from weakref import WeakKeyDictionary, ref
 
 import numpy as np
@@ -22,12 +22,13 @@ if TYPE_CHECKING:
     from symtensor_codegen.cuda.device import Block, Device
     from symtensor_codegen.cuda.steps import Product
 
-__all__ = ["MatrixProducts", "Multiply"]
+__all__ = ["Chosen", "MatrixProducts", "Multiply"]
 
 _LIBRARY_SCRATCH: Final = 32 << 20
 """Bytes that NVIDIA recommends as cuBLAS's workspace; with less it has fewer algorithms."""
 
 _MOST_BLOCKS_ACROSS: Final = 65535
+_MOST_CHOSEN: Final = 64
 _NO_EPILOGUE: Final = Epilogue()
 _LAUNCH: Final = 2500.0
 """Estimated cycles of a launch that is saved."""
@@ -55,16 +56,40 @@ class Multiply(Protocol):
         """Queue it for these addresses."""
 
 
-class MatrixProducts:
-    """Makes the products of programs ready, in one precision for float32 operands (see `PRECISIONS`).
+class Chosen(NamedTuple):
+    """What multiplies matrices of some sizes: a kernel of our own, or without a ``variant`` cuBLAS."""
 
-    Kernels, cuBLAS and scratch memory are those of the device, whatever the number of programs.
+    sizes: tuple[int, int, int, int]
+    """Rows, columns, terms, batch."""
+
+    description: str
+    variant: Variant | None
+
+    @property
+    def told(self) -> str:
+        """The sizes in words."""
+        m, n, k, batch = self.sizes
+        return f"{m} x {k} by {k} x {n}" + (f", {batch} of them" if batch > 1 else "")
+
+    @property
+    def text(self) -> str:
+        """The CUDA text of the kernel."""
+        assert self.variant is not None
+        return FULL + matmul_text(self.variant)
+
+
+class MatrixProducts:
+    """Makes the products of a program ready, in one precision for float32 operands (see `PRECISIONS`).
+
+    Kernels, cuBLAS and scratch memory are those of the device, whatever the number of programs. ``chosen`` tells what
+    the latest products were, each once.
     """
 
     def __init__(self, device: Device, precision: str = "float32") -> None:
         if precision not in PRECISIONS:
             raise BackendError(f"the precision of matrix products is one of {', '.join(PRECISIONS)}, not {precision!r}")
         self.device, self.precision = device, precision
+        self.chosen: dict[Chosen, None] = {}
         with _lock:
             self.means = _means.setdefault(device, Means(device))
 
@@ -80,8 +105,10 @@ class MatrixProducts:
         library = self.means.library() if self._is_for_library(product, choice.cycles) else None
         if library is not None:
             precision = self.precision if product.dtype.name == "float32" else "float32"
-            return LibraryProduct(library, product, precision, self.means.scratch(_LIBRARY_SCRATCH))
-        return Generated(self.means, product, precision, choice)
+            multiply = LibraryProduct(library, product, precision, self.means.scratch(_LIBRARY_SCRATCH))
+            self._note(product, multiply.description, None)
+            return multiply
+        return self._generated(product, precision, choice)
 
     def finished(self, product: Product, epilogue: Epilogue) -> Generated | None:
         """The product by a kernel of our own that goes on with each result; None where one launch has no use.
@@ -94,7 +121,19 @@ class MatrixProducts:
             return None
         if self._is_for_library(product, choice.cycles - _LAUNCH) and self.means.library() is not None:
             return None
-        return Generated(self.means, product, precision, choice, epilogue)
+        return self._generated(product, precision, choice, epilogue)
+
+    def _generated(
+        self, product: Product, precision: str, choice: matmul_choice.Choice, epilogue: Epilogue = _NO_EPILOGUE
+    ) -> Generated:
+        multiply = Generated(self.means, product, precision, choice, epilogue)
+        self._note(product, multiply.description, multiply.variant(0, 0))
+        return multiply
+
+    def _note(self, p: Product, description: str, variant: Variant | None) -> None:
+        if len(self.chosen) >= _MOST_CHOSEN:
+            self.chosen.pop(next(iter(self.chosen)))
+        self.chosen[Chosen((p.m, p.n, p.k, p.batch), description, variant)] = None
 
     def _own_precision(self, product: Product) -> str:
         """The precision of our own kernels."""
