@@ -66,7 +66,7 @@ EXAMPLES = {
     "broadcast": Example(lambda x: x + x[0], lambda x: x + x[0], ("nest packs",)),
     "rows": Example(lambda x: (x * x).sum(1), lambda x: (x * x).sum(1), ("team packs spread", "team column source")),
     "columns": Example(lambda x: x.max(0), lambda x: x.max(0), ("team column packs spread", "team column source")),
-    "places": Example(lambda x: x.argmin(1), lambda x: x.argmin(1), ("team packs",)),
+    "places": Example(lambda x: x.argmin(1), lambda x: x.argmin(1), ("team packs spread", "team column source")),
     "everything": Example(lambda x: x.sum(), lambda x: x.sum(), ("team packs", "team packs")),
     "sum of sums": Example(lambda x: (x + x[0]).sum(), lambda x: (x + x[0]).sum(), ("team pairs packs", "team packs")),
     "softmax": Example(
@@ -170,15 +170,20 @@ def test_several_sums_of_neighbouring_columns(device: HostDevice) -> None:
         np.testing.assert_array_equal(got[1], v.max(0, initial=-np.inf) - w)
 
 
-def test_extremes_of_equal_and_missing_values() -> None:
+@pytest.mark.parametrize("shape", [(40, 70), (3, 20_000), (20_000, 3)])
+def test_extremes_of_equal_and_missing_values(shape: tuple[int, int]) -> None:
+    """Of equal ones the first, also where several blocks share a row or column; missing values before all others."""
     x = T.dmatrix("x")
-    compiled = function([x], [x.argmax(1), x.argmin(0), x.max(1), x.argmax()], device="cuda")
-    values = np.zeros((40, 70))
-    values[3, 5] = values[7, 60] = values[7, 2] = np.nan
-    values[9] = -np.inf
-    wanted = (values.argmax(1), values.argmin(0), values.max(1), values.argmax())
-    for got, want in zip(compiled(values), wanted, strict=True):
-        np.testing.assert_array_equal(got, want)
+    compiled = function([x], [x.argmax(1), x.argmin(0), x.max(1), x.argmax(), x.argmax(0), x.argmin(1)], device="cuda")
+    ties = np.random.default_rng(3).integers(0, 4, size=shape).astype("f8")
+    rows, columns = ties.copy(), ties.copy()
+    rows[0, 1::7], rows[1], rows[2] = np.nan, -np.inf, np.inf
+    columns[1::7, 0], columns[:, 1], columns[:, 2] = np.nan, -np.inf, np.inf
+    for values in (ties, rows, columns, np.zeros(shape), np.full(shape, -np.inf), np.full(shape, np.inf)):
+        wanted = [values.argmax(1), values.argmin(0), values.max(1), values.argmax()]
+        wanted += [values.argmax(0), values.argmin(1)]
+        for got, want in zip(compiled(values), wanted, strict=True):
+            np.testing.assert_array_equal(got, want)
 
 
 # What is independent ----------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from symtensor_codegen.cuda.dependence import nodes_of, touched
 from symtensor_codegen.cuda.operations import FUNCTIONS, is_expanded
-from symtensor_codegen.loops import Check, Declare, For, Statement, Store
+from symtensor_codegen.loops import ArgUpdate, Check, Declare, For, Statement, Store
 from symtensor_codegen.scalar import Buffer, Scalar, as_int, checked_op, guarded_op, load_op
 from symtensor_codegen.substitution import stride, substitute
 
@@ -78,7 +78,7 @@ def packs_of(loop: For, body: Sequence[Statement]) -> Packs | None:
 def packs_of_columns(loop: For, column: For) -> Packs | None:
     """How a loop that combines columns reads several neighbours at once; None where it cannot."""
     packs = packs_of(replace(column, body=loop.body), loop.body)
-    if packs is None or packs.stores or not packs.loads:
+    if packs is None or packs.stores or not packs.loads or any(isinstance(s, ArgUpdate) for s in loop.body):
         return None
     declared = {s.register for s in loop.body if isinstance(s, Declare)}
     if touched(loop.body).seen - declared:

@@ -64,10 +64,16 @@ LEAST_PART = 8  # iterations of a thread for which a block of its own is worth i
 
 @dataclass(frozen=True, eq=False)
 class Spread:
-    """A loop of an item that several blocks may share, and what it combines: registers with their ways."""
+    """A loop of an item that several blocks may share, and what it combines: registers with their ways; extremes."""
 
     loop: For
     combined: tuple[tuple[Register, str], ...]
+    extremes: tuple[ArgUpdate, ...] = ()
+
+    @property
+    def words(self) -> int:
+        """How many words a block leaves for each item."""
+        return len(self.combined) + 2 * len(self.extremes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,7 +179,7 @@ class Stage:
         if parts == 1:
             return 0
         items = math.prod([size_of(loop.extent, parameters) for loop in self.chain])
-        return 8 * parts * items * len(self.spread.combined)
+        return 8 * parts * items * self.spread.words
 
     def _team(self, sizes: Sequence[int], parameters: Sequence[int], multiprocessors: int) -> Shape | None:
         shared = (*self.split, *[scanned for scanned, _ in self.scans])
@@ -445,13 +451,15 @@ def _spread(chain: tuple[For, ...], body: tuple[Statement, ...], split: Sequence
     if not chain or len(loops) != 1 or loops[0] not in split or _depends(loops[0].extent, chain):
         return None
     loop = loops[0]
-    if any(isinstance(s, (Store, ArgUpdate, Check)) for s in statements(loop.body)):
+    if any(isinstance(s, (Store, Check)) for s in statements(loop.body)):
         return None
+    extremes = tuple(s for s in statements(loop.body) if isinstance(s, ArgUpdate))
     if any(n.op is checked_op for n in nodes_of(loop.body)) or any(isinstance(s, Leave) for s in body):
         return None
     facts = touched(loop.body)
-    combined = [(register, next(iter(ways))) for register, ways in facts.registers.items()]
-    return Spread(loop, tuple(combined)) if combined else None
+    placed = {register for s in extremes for register in (s.best, s.place)}
+    combined = [(register, next(iter(ways))) for register, ways in facts.registers.items() if register not in placed]
+    return Spread(loop, tuple(combined), extremes) if facts.registers else None
 
 
 def item_number(chain: Sequence[For]) -> Scalar:
@@ -471,12 +479,17 @@ def part_place(chain: Sequence[For], register: int, part: Scalar) -> Scalar:
 def _gathering(stage: Stage) -> Stage:
     """The stage that combines the parts of items and goes on with them."""
     assert stage.spread is not None
-    part = scalar.index("part", PARTS)
-    updates = tuple(
-        Update(register, way, from_bits(scalar.load(SCRATCH, (part_place(stage.chain, k, part),)), register.dtype))
-        for k, (register, way) in enumerate(stage.spread.combined)
-    )
-    gather = For(part, PARTS, updates)
+    part, spread = scalar.index("part", PARTS), stage.spread
+
+    def left(word: int, dtype: DType) -> Scalar:
+        return from_bits(scalar.load(SCRATCH, (part_place(stage.chain, word, part),)), dtype)
+
+    updates: list[Statement] = [Update(r, way, left(k, r.dtype)) for k, (r, way) in enumerate(spread.combined)]
+    for k, extreme in enumerate(spread.extremes):
+        word = len(spread.combined) + 2 * k
+        best, place = left(word, extreme.best.dtype), left(word + 1, dtypes.int64)
+        updates.append(ArgUpdate(extreme.best, extreme.place, extreme.combine, best, place))
+    gather = For(part, PARTS, tuple(updates))
     body = tuple(gather if statement is stage.spread.loop else statement for statement in stage.body)
     shared = frozenset((gather,))
     return replace(stage, body=body, split=shared, pairs={}, packs={}, column=True, spread=None, source=stage)

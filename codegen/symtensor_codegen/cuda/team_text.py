@@ -136,9 +136,11 @@ class TeamWriter(LoopWriter):
         self.forget([register for register, _ in spread.combined])
         results = self._shared_loop(spread.loop, begin, end)
         with self.block("if (gridDim.y > 1)"):
-            for position, (register, _) in enumerate(spread.combined):
+            left = [results[register][0] for register, _ in spread.combined]
+            left += [register for extreme in spread.extremes for register in (extreme.best, extreme.place)]
+            for position, register in enumerate(left):
                 place = part_place(self.stage.chain, position, BLOCK)
-                self._store(Store(SCRATCH, (place,), as_bits(read(results[register][0]))))
+                self._store(Store(SCRATCH, (place,), as_bits(read(register))))
             self.line("continue;")
         for register, (result, combine) in results.items():
             self._update(register, combine, read(result))
