@@ -98,6 +98,15 @@ def reduction(d: Inputs) -> Builders:
     return program("x", d, lambda x: (getattr(x, kind)(axis=axis),))
 
 
+def scatter(d: Inputs) -> Builders:
+    def added(places: Any, values: Any) -> Any:
+        out = cp.zeros((d.parameters["rows"], *values.shape[1:]), values.dtype)
+        cp.add.at(out, places, values)
+        return (out,)
+
+    return program("places values", d, added)
+
+
 class CrossEntropy:
     """The mean loss and its gradient: three passes, the exponentials kept in between."""
 
@@ -132,7 +141,7 @@ def perceptron(d: Inputs) -> Builders:
         faster = fuse("faster")(lambda v, g, momentum, rate: momentum * v - rate * g)
 
         def call(k: int) -> tuple[Any, ...]:
-            x, labels = d.device[k]["x"], d.device[k]["lab"]
+            x, labels = cp.asarray(d.given[k]["x"]), cp.asarray(d.given[k]["lab"])
             w1, b1, w2, b2, w3, b3 = weights
             h1 = relu(x @ w1, b1)
             h2 = relu(h1 @ w2, b2)

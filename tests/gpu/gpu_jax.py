@@ -97,6 +97,13 @@ def reduction(d: Inputs) -> Builders:
     return program("x", d, lambda x: getattr(x, kind)(axis))
 
 
+def scatter(d: Inputs) -> Builders:
+    def added(places: Any, values: Any) -> Any:
+        return jnp.zeros((d.parameters["rows"], *values.shape[1:]), values.dtype).at[places].add(values)
+
+    return program("places values", d, added)
+
+
 def loss_of(logits: Any, labels: Any) -> Any:
     return -jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], 1).mean()
 
@@ -112,7 +119,7 @@ def trainer(names: Any, inputs: str, d: Inputs, step: Any, extra: Any) -> Builde
         run = jax.jit(step, donate_argnums=(0, 1))
         weights = [jnp.array(d.shared[k]) for k in names]
         others = extra(weights)
-        sets = [[one[name] for name in inputs.split()] for one in d.device]
+        sets = [[one[name] for name in inputs.split()] for one in d.given]
 
         def call(k: int) -> tuple[Any, ...]:
             nonlocal weights, others

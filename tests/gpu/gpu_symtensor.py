@@ -116,6 +116,14 @@ def reduction(d: Inputs) -> Builders:
     return program("x", d, lambda x: [getattr(x, kind)(axis)])
 
 
+def scatter(d: Inputs) -> Builders:
+    def added(places: Any, values: Any) -> Any:
+        zeros = T.zeros((d.parameters["rows"], *[values.shape[k] for k in range(1, values.ndim)]), values.dtype)
+        return [T.inc_subtensor(zeros[places], values)]
+
+    return program("places values", d, added)
+
+
 def loss_of(logits: Any, labels: Any) -> Any:
     return T.nnet.categorical_crossentropy(T.nnet.softmax(logits), labels).mean()
 
@@ -136,7 +144,7 @@ def trainer(names: str, d: Inputs, step: Any) -> Builders:
         inputs = [variable(d.host[0][name], name) for name in names.split()]
         loss, updates = step(weights, *inputs)
         train = resident(inputs, loss, updates=updates)
-        sets = [[one[name] for name in names.split()] for one in d.device]
+        sets = [[one[name] for name in names.split()] for one in d.given]
         return Program(lambda k: (train(*sets[k]),), lambda: {k: w.get_value() for k, w in weights.items()}, train)
 
     return {"symtensor": build}

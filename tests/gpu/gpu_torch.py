@@ -113,8 +113,18 @@ def prices(d: Inputs) -> Builders:
 
 def reduction(d: Inputs) -> Builders:
     kind, axis = d.parameters["kind"], d.parameters["axis"]
-    operation = torch.amax if kind == "max" else torch.sum
+    operation = {"max": torch.amax, "sum": torch.sum, "argmax": torch.argmax, "cumsum": torch.cumsum}[kind]
+    if kind == "cumsum" and axis is None:
+        return without_state("x", d, lambda x: operation(x.reshape(-1), 0))
     return without_state("x", d, (lambda x: operation(x)) if axis is None else (lambda x: operation(x, axis)))
+
+
+def scatter(d: Inputs) -> Builders:
+    def added(places: Any, values: Any) -> Any:
+        zeros = torch.zeros((d.parameters["rows"], *values.shape[1:]), dtype=values.dtype, device=device)
+        return zeros.index_add_(0, places, values)
+
+    return without_state("places values", d, added)
 
 
 def cross_entropy(d: Inputs) -> Builders:
@@ -182,11 +192,23 @@ def captured(step: Callable[..., Any], state: list[Any], inputs: list[Any]) -> C
     return call
 
 
+class Sets:
+    """The tensors of a set by its number; those that are NumPy's are page-locked, and copied at each call."""
+
+    def __init__(self, names: str, d: Inputs) -> None:
+        self.tensors = [[torch.as_tensor(one[name]) for name in names.split()] for one in d.given]
+        if device.type == "cuda":
+            self.tensors = [[t if t.is_cuda else t.pin_memory() for t in one] for one in self.tensors]
+
+    def __getitem__(self, k: int) -> list[Any]:
+        return [tensor.to(device, non_blocking=True) for tensor in self.tensors[k]]
+
+
 def in_place(
     names: Any, inputs: str, d: Inputs, step: Callable[..., Any], extra: Callable[[list[Any]], list[Any]]
 ) -> Builders:
     """``step(weights, others, *inputs)`` changes weights and others in place and returns the loss (or None)."""
-    sets = [[one[name] for name in inputs.split()] for one in d.device]
+    sets = Sets(inputs, d)
 
     def start() -> tuple[list[Any], list[Any]]:
         weights = tensors(d.shared, names)
@@ -258,6 +280,7 @@ def perceptron(d: Inputs) -> Builders:
 
     def module(mode: str | None) -> Callable[[], Program]:
         """The usual training loop: a compiled loss, autograd, a compiled optimiser."""
+        sets = Sets("x lab", d)
 
         def build() -> Program:
             weights = [torch.nn.Parameter(w) for w in tensors(d.shared, MLP)]
@@ -270,7 +293,7 @@ def perceptron(d: Inputs) -> Builders:
                     new_step()
                 optimiser.zero_grad(set_to_none=True)
                 with torch.enable_grad():
-                    value = loss(weights, d.device[k]["x"], d.device[k]["lab"])
+                    value = loss(weights, *sets[k])
                     value.backward()
                 update()
                 return (value,)

@@ -26,9 +26,17 @@ Builders = dict[str, Callable[[], Program]]
 
 @dataclass
 class Inputs:
-    """What a peer builds from: ``host`` and ``device`` copies of each set, and the shared arrays on the host."""
+    """What a peer builds from: ``host`` and ``device`` copies of each set, and the shared arrays on the host.
+
+    In a row about NumPy arrays there are no device copies.
+    """
 
     shared: dict[str, Any]
     host: list[dict[str, Any]]
     device: list[dict[str, Any]]
     parameters: dict[str, Any]
+
+    @property
+    def given(self) -> list[dict[str, Any]]:
+        """The arguments of calls: the copies on the device, where there are any."""
+        return self.device if any(self.device) else self.host

@@ -159,6 +159,15 @@ def _small(workload: str, shared: tuple[str, ...] = ()) -> Callable[[Arrays, str
     return draw
 
 
+def _places(s: Arrays, dtype: str, seed: int) -> Data:
+    """Values, and for each a place among ``rows``; few places are frequent, as words are."""
+    rng = np.random.default_rng(seed)
+    places = (s["rows"] * rng.random(s["N"]) ** 3).astype("int64")
+    columns = s.get("columns", 0)
+    values = filled(seed, s["N"] * max(columns, 1), dtype, "normal")
+    return Data({}, [{"places": places, "values": values.reshape(s["N"], columns) if columns else values}])
+
+
 def _ten(s: Arrays, dtype: str, seed: int) -> Data:
     return Data({"s": np.random.default_rng(seed).normal(size=10).astype(dtype)}, [{}])
 
@@ -168,6 +177,7 @@ DRAWS: dict[str, Callable[[Arrays, str, int], Data]] = {
     "options": _options,
     "matrix": _matrix,
     "logits": _logits,
+    "places": _places,
     "perceptron": _perceptron,
     "lstm": _lstm,
     "W1": _small("W1_f32"),
@@ -210,7 +220,20 @@ def _prices(row: Row, data: Data) -> list[Any]:
 
 def _reduction(row: Row, data: Data) -> list[Any]:
     x, axis = data.sets[0]["x"], row.parameters["axis"]
-    return [x.max(axis).astype(F64) if row.parameters["kind"] == "max" else x.sum(axis, dtype=F64)]
+    match row.parameters["kind"]:
+        case "max":
+            return [x.max(axis).astype(F64)]
+        case "argmax":
+            return [x.argmax(axis)]
+        case kind:
+            return [getattr(x, kind)(axis, dtype=F64)]
+
+
+def _scatter(row: Row, data: Data) -> list[Any]:
+    places, values = data.sets[0]["places"], data.sets[0]["values"]
+    out = np.zeros((row.parameters["rows"], *values.shape[1:]))
+    np.add.at(out, places, values)
+    return [out]
 
 
 def _cross_entropy(one: Arrays) -> list[Any]:
@@ -259,6 +282,8 @@ def reference(row: Row, data: Data) -> tuple[list[list[Any]], Arrays]:
             return [_prices(row, data)], {}
         case "reduction":
             return [_reduction(row, data)], {}
+        case "scatter":
+            return [_scatter(row, data)], {}
         case "cross_entropy":
             return [_cross_entropy(one) for one in data.sets], {}
         case "perceptron":
@@ -314,6 +339,26 @@ def _reductions() -> Iterator[Row]:
               parameters={"kind": "sum", "axis": None})  # fmt: skip
 
 
+def _others() -> Iterator[Row]:
+    """Running sums, places of extremes, sums by index."""
+    for axis, name, sizes, small in ((None, "all", WIDE, {"rows": 7, "columns": 900}),
+                                     (1, "rows", WIDE, {"rows": 7, "columns": 3000}),
+                                     (0, "columns", WIDE, {"rows": 300, "columns": 70})):  # fmt: skip
+        text = "100 M" if axis is None else f"{name}, 1,000 x 100,000"
+        yield Row(f"cumsum_{name}", "reduction", f"running sums, {text}", "matrix", sizes, small, 1e-4,
+                  moved=lambda s, size: 2 * _read(s, size), parameters={"kind": "cumsum", "axis": axis})  # fmt: skip
+    yield Row("argmax_long", "reduction", "argmax of rows, 10 x 10,000,000", "matrix",
+              {"rows": 10, "columns": 10_000_000}, {"rows": 3, "columns": 9000}, 0.0, moved=_read,
+              parameters={"kind": "argmax", "axis": 1})  # fmt: skip
+    for name, rows, count, columns in (("embedding", 50_000, 4096, 512), ("scatter_1M", 1_000_000, 1_000_000, 0)):
+        sizes = {"rows": rows, "N": count, "columns": columns}
+        small = {"rows": rows, "N": 300, "columns": min(columns, 12)}
+        text = f"{count:,} rows of {columns}" if columns else f"{count:,} numbers"
+        yield Row(name, "scatter", f"{text} added at places among {rows:,}", "places", sizes, small, 1e-5,
+                  moved=lambda s, size: size * (s["N"] + s["rows"]) * max(s["columns"], 1),
+                  parameters={"rows": rows})  # fmt: skip
+
+
 ROWS = (
     Row("overhead", "overhead", "update of 10 numbers, nothing else", "ten", {}, {}, 1e-5, steps=6,
         targets=(Target(seconds=15e-6),), quick=True),
@@ -340,6 +385,9 @@ ROWS = (
         targets=(COPY,)),
     Row("G3_prices", "prices", "Black-Scholes, 100 M", "options", MANY, FEW, 2e-5, moved=_arrays(4), targets=(COPY,),
         parameters=BLACK_SCHOLES),
+    *_others(),
+    Row("G5_host", "perceptron", "the MLP's step, batches from NumPy", "perceptron", {"sets": 4}, {"sets": 2}, 5e-3,
+        sets=4, steps=6, host=True, parameters=MOMENTUM),
     Row("W1_host", "host_small", "x*y+x on 10 numbers, NumPy in and out", "W1", {}, {}, 1e-6, host=True),
     Row("W2_host", "host_logistic", "logistic-regression step 50 x 100, NumPy in and out", "W2", {}, {}, 1e-3,
         host=True, steps=5),
