@@ -17,7 +17,7 @@ from symtensor_codegen.cuda.dependence import independent, scan_of
 from symtensor_codegen.cuda.emit import emit_kernel
 from symtensor_codegen.cuda.nested_sums import merged
 from symtensor_codegen.cuda.schedule import Stage, schedule
-from symtensor_codegen.loops import Declare, For, Kernel, LoopKind, Store, Update, parameter
+from symtensor_codegen.loops import Declare, For, Kernel, LoopKind, Statement, Store, Update, parameter
 from symtensor_codegen.scalar import Buffer, Register
 from tests.cuda.host import HostDevice
 from tests.cuda.launches import run_kernel
@@ -96,6 +96,18 @@ def test_forms(name: str) -> None:
     for size in SIZES:
         values = rng.normal(size=size)
         np.testing.assert_allclose(compiled(values), example.numpy(values), rtol=1e-11, atol=1e-12, err_msg=f"{size}")
+
+
+def test_memory_that_is_walked_through_decides_who_is_beside_whom() -> None:
+    """Sums over images and places, for each channel: its own numbers are neighbours, but read once."""
+    x, mean, scale = T.ftensor3("x"), T.fvector("mean"), T.fvector("scale")
+    value = ((x - mean[:, None]) * scale[:, None] * mean[:, None]).sum((0, 2))
+    compiled = function([x, mean, scale], value, device="cuda")
+    (kernel,) = compiled.compilation.plan.program.kernels()
+    assert next(told(stage) for stage in schedule(kernel).stages) == "team pairs packs spread"
+    rng = np.random.default_rng(0)
+    u, v, w = (rng.integers(-2, 3, size=s).astype("f4") for s in ((5, 6, 70), 6, 6))
+    np.testing.assert_array_equal(compiled(u, v, w), ((u - v[:, None]) * (w * v)[:, None]).sum((0, 2)))
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "int8", "bool", "uint8", "int64", "complex128"])
@@ -221,6 +233,27 @@ def test_sums_of_sums_are_merged() -> None:
     (loop,) = merged((For(i, n, (Declare(row, zero), inner, Update(total, "maximum", scalar.read(row)))),))
     assert isinstance(loop, For)
     assert [type(s) for s in loop.body] == [Declare, For, Update]  # the largest sum is no sum
+
+
+def test_several_sums_of_sums_are_merged() -> None:
+    n, m = parameter(0), parameter(1)
+    x = Buffer("x", dtypes.float64, (n * m,))
+    i, j = scalar.index("i", n), scalar.index("j", m)
+    totals, rows = ([Register(f"{name}{k}", dtypes.float64) for k in range(2)] for name in ("total", "row"))
+    zero, element = scalar.const(0, dtypes.float64), scalar.load(x, (i * m + j,))
+
+    def merging(*inner: Update) -> tuple[Statement, ...]:
+        ends = [Update(t, "add", scalar.read(r)) for t, r in zip(totals, rows, strict=True)]
+        (loop,) = merged((For(i, n, (*[Declare(r, zero) for r in rows], For(j, m, inner), *ends)),))
+        assert isinstance(loop, For)
+        return loop.body
+
+    (nested,) = merging(Update(rows[1], "add", element), Update(rows[0], "add", element * element))
+    assert isinstance(nested, For)
+    assert [s.register for s in nested.body if isinstance(s, Update)] == [totals[1], totals[0]]
+    running = Update(rows[1], "add", scalar.read(rows[0]))  # a sum of what the other was so far
+    assert len(merging(Update(rows[0], "add", element), running)) == 5
+    assert len(merging(Update(rows[0], "maximum", element))) == 5
 
 
 def test_text_is_for_people() -> None:

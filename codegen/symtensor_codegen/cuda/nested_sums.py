@@ -1,12 +1,13 @@
-"""A sum of sums as one sum: ``total += sum of row`` becomes ``total += element``.
+"""Sums of sums as single ones: ``total += sum of row`` becomes ``total += element``.
 
-Kernels sum rows in a register of their own, which is added to the total. Threads can share rows and elements at once
-where there is only the total. Reductions may be reassociated, so the result is as good.
+Kernels sum rows in registers of their own, which are added to the totals. Threads can share rows and elements at once
+where there are only the totals. Reductions may be reassociated, so the result is as good.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from symtensor_codegen.cuda.dependence import nodes_of
 from symtensor_codegen.loops import Declare, For, Statement, Update
 from symtensor_codegen.scalar import COMBINES, Register, const, const_op, register_op
 
@@ -23,27 +24,40 @@ def merged(body: Sequence[Statement]) -> tuple[Statement, ...]:
 
 
 def _one_sum(body: tuple[Statement, ...]) -> tuple[Statement, ...] | None:
-    """A loop that combines into the total; None where the body of the outer one is something else."""
-    match body:
-        case (Declare(register=part, value=first), For() as loop, Update(register=total, combine=combine, value=value)):
-            neutral = const(COMBINES[combine].neutral(part.dtype), part.dtype)
-            if first.op is not const_op or first is not neutral or total.dtype is not part.dtype:
-                return None
-            if value.op is not register_op or value.param is not part:
-                return None
-            found = _into(loop, part, total, combine)
-            return None if found is None else (found,)
-    return None
-
-
-def _into(loop: For, part: Register, total: Register, combine: str) -> For | None:
-    """The loop with the total in the place of the part; None where it does anything else."""
-    if len(loop.body) != 1:
+    """A loop that combines into the totals; None where the body of the outer one is something else."""
+    count = len(body) // 2
+    if len(body) != 2 * count + 1 or not isinstance(body[count], For):
         return None
-    (only,) = loop.body
-    if isinstance(only, For):
-        inner = _into(only, part, total, combine)
+    totals: dict[Register, Update] = {}
+    for statement in body[count + 1 :]:
+        if not isinstance(statement, Update) or statement.value.op is not register_op:
+            return None
+        totals[statement.value.param] = statement
+    if len(totals) < count or len({update.register for update in totals.values()}) < count:
+        return None
+    for statement in body[:count]:
+        if not isinstance(statement, Declare) or statement.register not in totals:
+            return None
+        part, total = statement.register, totals[statement.register]
+        neutral = const(COMBINES[total.combine].neutral(part.dtype), part.dtype)
+        if statement.value is not neutral or neutral.op is not const_op or total.register.dtype is not part.dtype:
+            return None
+    found = _into(body[count], totals)
+    return None if found is None else (found,)
+
+
+def _into(loop: Statement, totals: Mapping[Register, Update]) -> For | None:
+    """The loop with the totals in the place of their parts; None where it does anything else."""
+    assert isinstance(loop, For)
+    if len(loop.body) == 1 and isinstance(loop.body[0], For):
+        inner = _into(loop.body[0], totals)
         return None if inner is None else replace(loop, body=(inner,))
-    if isinstance(only, Update) and only.register is part and only.combine == combine:
-        return replace(loop, body=(Update(total, combine, only.value),))
-    return None
+    updates: list[Statement] = []
+    for statement in loop.body:
+        total = totals.get(statement.register) if isinstance(statement, Update) else None
+        if total is None or not isinstance(statement, Update) or statement.combine != total.combine:
+            return None
+        if any(node.op is register_op and node.param in totals for node in nodes_of([statement])):
+            return None
+        updates.append(Update(total.register, total.combine, statement.value))
+    return replace(loop, body=tuple(updates))

@@ -431,9 +431,11 @@ def _is_column(chain: tuple[For, ...], split: Sequence[For], body: tuple[Stateme
         return False
     along_items = along_loops = 0
     for loop in split:
+        walked = [loop.index, *[s.index for s in statements(loop.body) if isinstance(s, For)]]
         for place in _places(loop.body):
-            along_items += stride(place, chain[-1].index) == 1
-            along_loops += stride(place, loop.index) == 1
+            if not place.free.isdisjoint(walked):  # others are read once
+                along_items += stride(place, chain[-1].index) == 1
+                along_loops += any(stride(place, index) == 1 for index in walked)
     return along_items > along_loops
 
 
