@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -46,7 +47,7 @@ def told(stage: Stage) -> str:
     """A stage in a few words."""
     words = [stage.form]
     words += ["column"] if stage.column else []
-    for name in ("pairs", "scans", "packs", "fans", "spread", "source", "owners"):
+    for name in ("pairs", "scans", "packs", "tiles", "fans", "spread", "source", "owners"):
         if getattr(stage, name):
             words.append(name)
     return " ".join(words)
@@ -62,7 +63,7 @@ def in_order(x: Array) -> Array:
 EXAMPLES = {
     "elementwise": Example(lambda x: T.exp(x) * 2 + 1, lambda x: np.exp(x) * 2 + 1, ("map packs",)),
     "one value": Example(lambda x: x[0, 0] * 2, lambda x: x[0, 0] * 2, ("owned",)),
-    "transposed": Example(lambda x: x.T + 1, lambda x: x.T + 1, ("nest",)),
+    "transposed": Example(lambda x: x.T + 1, lambda x: x.T + 1, ("nest tiles",)),
     "broadcast": Example(lambda x: x + x[0], lambda x: x + x[0], ("nest packs",)),
     "rows": Example(lambda x: (x * x).sum(1), lambda x: (x * x).sum(1), ("team packs spread", "team column source")),
     "columns": Example(lambda x: x.max(0), lambda x: x.max(0), ("team column packs spread", "team column source")),
@@ -120,6 +121,31 @@ def test_element_types(dtype: str) -> None:
     wanted = [values, np.concatenate([values, values], 1), values.sum(1, dtype=wide.dtype), values.T]
     for got, want in zip(compiled(values), wanted, strict=True):
         np.testing.assert_array_equal(got.astype(want.dtype), want)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bool", "float16", "int64"])
+def test_axes_in_another_order(dtype: str) -> None:
+    """Tiles of every shape, alone and with arrays that are read as they lie."""
+    x, y = (T.TensorType(dtype, (None,) * 3)(name) for name in "xy")
+    number = "float64" if dtype == "bool" else dtype
+    a, b = T.cast(x, number), T.cast(y, number)
+    orders = list(itertools.permutations(range(3)))
+    outputs = [(a + a)[::2].dimshuffle(order) for order in orders]
+    outputs += [b + a.dimshuffle(2, 0, 1), a.dimshuffle(2, 1, 0) * a.dimshuffle(2, 1, 0)[:, ::-1] + b[:, :1]]
+    compiled = function([x, y], outputs, device="cuda")
+    for size in ((1, 1, 1), (2, 3, 4), (33, 2, 70), (1, 300, 5), (40, 1, 31), (3, 2, 1030), (0, 4, 3), (130, 3, 129)):
+        u = (np.arange(np.prod(size)).reshape(size) % 7).astype(dtype)
+        v = (np.arange(np.prod(size)).reshape(size[2], *size[:2]) % 5).astype(dtype)
+        p, q = u.astype(number), v.astype(number)
+        wanted = [(p + p)[::2].transpose(order) for order in orders] + [q + p.transpose(2, 0, 1)]
+        if size[0] == size[1]:
+            turned = p.transpose(2, 1, 0)
+            wanted.append(turned * turned[:, ::-1] + q[:, :1])
+            found = compiled(u, v)
+        else:
+            found = function([x, y], outputs[:-1], device="cuda")(u, v)
+        for position, (got, want) in enumerate(zip(found, wanted, strict=True)):
+            np.testing.assert_array_equal(got, want, err_msg=f"{position} of {size}")
 
 
 def test_rows_that_begin_anywhere() -> None:

@@ -98,6 +98,10 @@ def reduction(d: Inputs) -> Builders:
     return program("x", d, lambda x: (getattr(x, kind)(axis=axis),))
 
 
+def turned(d: Inputs) -> Builders:
+    return program("x y", d, lambda x, y: (x + y.T,))
+
+
 def scatter(d: Inputs) -> Builders:
     def added(places: Any, values: Any) -> Any:
         out = cp.zeros((d.parameters["rows"], *values.shape[1:]), values.dtype)

@@ -116,6 +116,10 @@ def reduction(d: Inputs) -> Builders:
     return program("x", d, lambda x: [getattr(x, kind)(axis)])
 
 
+def turned(d: Inputs) -> Builders:
+    return program("x y", d, lambda x, y: [x + y.T])
+
+
 def scatter(d: Inputs) -> Builders:
     def added(places: Any, values: Any) -> Any:
         zeros = T.zeros((d.parameters["rows"], *[values.shape[k] for k in range(1, values.ndim)]), values.dtype)

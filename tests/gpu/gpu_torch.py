@@ -119,6 +119,10 @@ def reduction(d: Inputs) -> Builders:
     return without_state("x", d, (lambda x: operation(x)) if axis is None else (lambda x: operation(x, axis)))
 
 
+def turned(d: Inputs) -> Builders:
+    return without_state("x y", d, lambda x, y: x + y.T)
+
+
 def scatter(d: Inputs) -> Builders:
     def added(places: Any, values: Any) -> Any:
         zeros = torch.zeros((d.parameters["rows"], *values.shape[1:]), dtype=values.dtype, device=device)

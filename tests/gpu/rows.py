@@ -125,6 +125,12 @@ def _matrix(s: Arrays, dtype: str, seed: int) -> Data:
     return Data({}, [{"x": values.reshape(s["rows"], s["columns"])}])
 
 
+def _matrices(s: Arrays, dtype: str, seed: int) -> Data:
+    rows, columns = s["rows"], s["columns"]
+    x, y = (filled(seed + k, rows * columns, dtype, "normal") for k in range(2))
+    return Data({}, [{"x": x.reshape(rows, columns), "y": y.reshape(columns, rows)}])
+
+
 def _logits(s: Arrays, dtype: str, seed: int) -> Data:
     rows, columns = s["rows"], s["columns"]
     sets = []
@@ -176,6 +182,7 @@ DRAWS: dict[str, Callable[[Arrays, str, int], Data]] = {
     "pair": _pair,
     "options": _options,
     "matrix": _matrix,
+    "matrices": _matrices,
     "logits": _logits,
     "places": _places,
     "perceptron": _perceptron,
@@ -282,6 +289,8 @@ def reference(row: Row, data: Data) -> tuple[list[list[Any]], Arrays]:
             return [_prices(row, data)], {}
         case "reduction":
             return [_reduction(row, data)], {}
+        case "turned":
+            return [[data.sets[0]["x"].astype(F64) + data.sets[0]["y"].T]], {}
         case "scatter":
             return [_scatter(row, data)], {}
         case "cross_entropy":
@@ -340,7 +349,7 @@ def _reductions() -> Iterator[Row]:
 
 
 def _others() -> Iterator[Row]:
-    """Running sums, places of extremes, sums by index."""
+    """Running sums, places of extremes, a transposition, sums by index."""
     for axis, name, sizes, small in ((None, "all", WIDE, {"rows": 7, "columns": 900}),
                                      (1, "rows", WIDE, {"rows": 7, "columns": 3000}),
                                      (0, "columns", WIDE, {"rows": 300, "columns": 70})):  # fmt: skip
@@ -350,6 +359,8 @@ def _others() -> Iterator[Row]:
     yield Row("argmax_long", "reduction", "argmax of rows, 10 x 10,000,000", "matrix",
               {"rows": 10, "columns": 10_000_000}, {"rows": 3, "columns": 9000}, 0.0, moved=_read,
               parameters={"kind": "argmax", "axis": 1})  # fmt: skip
+    yield Row("turned", "turned", "x + y.T, 12,000 x 8,000", "matrices", {"rows": 12_000, "columns": 8000},
+              {"rows": 70, "columns": 45}, 1e-6, moved=lambda s, size: 3 * _read(s, size))  # fmt: skip
     for name, rows, count, columns in (("embedding", 50_000, 4096, 512), ("scatter_1M", 1_000_000, 1_000_000, 0)):
         sizes = {"rows": rows, "N": count, "columns": columns}
         small = {"rows": rows, "N": 300, "columns": min(columns, 12)}

@@ -40,6 +40,7 @@ class Accesses(Values):
         self.together = stage.form == "team"  # whether the threads of a team take the same steps here
         self.elements: dict[tuple[Buffer, Scalar], str] = {}  # variables that stand for the elements at places
         self.scratch: dict[tuple[str, str], str] = {}  # shared arrays by role and type
+        self.tiles: dict[str, str] = {}  # types of the tiles in shared memory, by name
         self.types: dict[str, str] = {}  # definitions of types by name
         self.dirty: set[object] = set()  # memory that threads of the team wrote since they last waited for each other
         self.touched: set[object] = set()  # memory that they read since then

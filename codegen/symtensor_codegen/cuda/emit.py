@@ -7,18 +7,17 @@ it writes into a shared variable.
 """
 
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
 
 from symtensor_codegen.cuda import prelude
 from symtensor_codegen.cuda.column_text import ColumnWriter
+from symtensor_codegen.cuda.nest_text import NestWriter
 from symtensor_codegen.cuda.schedule import (
     LARGEST_TEAM,
     Schedule,
 )
+from symtensor_codegen.cuda.tiles import PLACES
 from symtensor_codegen.cuda.values import Identifiers
 from symtensor_codegen.loops import (
-    For,
     Kernel,
 )
 from symtensor_codegen.scalar import (
@@ -48,7 +47,7 @@ def emit_kernel(kernel: Kernel, schedule: Schedule, symbol: str, aliased: bool =
     return f"{title}{prelude.TYPES}{helpers}\n{body}"
 
 
-class StageWriter(ColumnWriter):
+class StageWriter(ColumnWriter, NestWriter):
     """Writes one stage."""
 
     def text(self, symbol: str) -> str:
@@ -58,7 +57,7 @@ class StageWriter(ColumnWriter):
             case "map":
                 self._map()
             case "nest":
-                self._nest()
+                self._nest() if self.stage.tiles is None else self._in_tiles(self.stage.tiles)
             case "team":
                 self._team()
             case "owned":
@@ -69,6 +68,7 @@ class StageWriter(ColumnWriter):
         listed = ", ".join([*arguments, "int* status", "int first"])
         declared = [f"    {definition}" for definition in self.types.values()]
         declared += [f"    __shared__ {kind} {name}[{LARGEST_TEAM}];" for (_, kind), name in self.scratch.items()]
+        declared += [f"    __shared__ {kind} {name}[{PLACES}];" for name, kind in self.tiles.items()]
         body = "\n".join([*declared, *self.lines])
         note = f"// {self.kernel.name}: {self.stage.told}\n"
         bounds = f"__launch_bounds__({self.stage.threads})"
@@ -81,33 +81,6 @@ class StageWriter(ColumnWriter):
         thread, threads = "((i64)blockIdx.x * blockDim.x + threadIdx.x)", "(i64)gridDim.x * blockDim.x"
         with self._hoisted(loop, self.stage.body, None):
             self._strided(loop, self.stage.body, "0", self.held(as_int(loop.extent)), thread, threads)
-
-    def _nest(self) -> None:
-        chain = self.stage.chain
-        axes = ((chain[:-3], None), (chain[-3:-2], "z"), (chain[-2:-1], "y"))
-        with ExitStack() as open_loops:
-            for loops, axis in axes:
-                open_loops.enter_context(self._nested(loops, axis))
-            open_loops.enter_context(self._hoisted(chain[-1], self.stage.body, None))
-            thread, threads = "((i64)blockIdx.x * blockDim.x + threadIdx.x)", "(i64)gridDim.x * blockDim.x"
-            end = self.held(as_int(chain[-1].extent))
-            self._strided(chain[-1], self.stage.body, "0", end, thread, threads)
-
-    @contextmanager
-    def _nested(self, loops: Sequence[For], axis: str | None) -> Iterator[None]:
-        """Loops on one axis of the grid, or in every thread."""
-        if not loops:
-            yield
-            return
-        loop = loops[0]
-        index, extent = self.names.of(loop.index, loop.index.param.name), self.held(as_int(loop.extent))
-        start, step = "0", "1"
-        if axis is not None:
-            start = f"(i64)blockIdx.{axis} * blockDim.{axis} + threadIdx.{axis}"
-            step = f"(i64)gridDim.{axis} * blockDim.{axis}"
-        head = f"for (i64 {index} = {start}; {index} < {extent}; {index} += {step})"
-        with self.block(head), self._nested(loops[1:], axis):
-            yield
 
     def _team(self) -> None:
         column, chain = self.stage.column, self.stage.chain

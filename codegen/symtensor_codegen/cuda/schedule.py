@@ -34,6 +34,7 @@ from symtensor_codegen.cuda.launch_numbers import (
 )
 from symtensor_codegen.cuda.nested_sums import merged
 from symtensor_codegen.cuda.packs import Packs, packs_of, packs_of_columns
+from symtensor_codegen.cuda.tiles import Tiles, tile_shape, tiles_of
 from symtensor_codegen.dtypes import DType
 from symtensor_codegen.expr import topological
 from symtensor_codegen.loops import ArgUpdate, Check, Declare, For, Kernel, Leave, Statement, Store, Update, statements
@@ -98,6 +99,7 @@ class Stage:
     column: bool = False
     owners: bool = False
     fans: bool = False
+    tiles: Tiles | None = None
     spread: Spread | None = None
     source: "Stage | None" = None
 
@@ -119,7 +121,7 @@ class Stage:
                 width = self.width(self.chain[0])
                 return "map" if width == 1 else f"map, {width} elements a thread"
             case "nest":
-                return f"nest, grid of {len(self.chain)} axes"
+                return f"nest, grid of {len(self.chain)} axes" if self.tiles is None else "nest, in tiles"
             case "team":
                 return "team, a column each" if self.column else "team, a row each" if self.chain else "team, one block"
             case "owned":
@@ -140,6 +142,10 @@ class Stage:
             case "map":
                 return map_shape(-(-sizes[0] // self.width(self.chain[0])))
             case "nest":
+                if self.tiles is not None:
+                    across = self.chain.index(self.tiles.across)
+                    others = [*sizes[:across], *sizes[across + 1 : -1]]
+                    return tile_shape(sizes[-1], sizes[across], others[-1] if others else 1, resident)
                 return nest_shape([*sizes[:-1], -(-sizes[-1] // self.width(self.chain[-1]))], resident)
             case "team":
                 return self._team(sizes, parameters, multiprocessors)
@@ -302,7 +308,8 @@ def _stage(part: tuple[Statement, ...]) -> Stage:
     if chain:
         inner = replace(chain[-1], body=body)
         packs = {chain[-1]: found} if (found := packs_of(inner, body)) is not None else {}
-        return Stage("nest" if len(chain) > 1 else "map", chain, body, packs=packs)
+        tiles = None if packs or len(chain) == 1 else tiles_of(chain, body)
+        return Stage("nest" if len(chain) > 1 else "map", chain, body, packs=packs, tiles=tiles)
     facts = touched(body)
     own = not any(n.op is load_op and n.param in facts.writes for n in nodes_of(body))
     return Stage("owned", (), body, owners=own and any(isinstance(s, For) for s in body))
