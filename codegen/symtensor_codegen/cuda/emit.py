@@ -11,11 +11,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from symtensor_codegen.cuda import prelude
-from symtensor_codegen.cuda.schedule import (
-    LARGEST_TEAM,
-    Schedule,
-)
-from symtensor_codegen.cuda.team_text import TeamWriter
+from symtensor_codegen.cuda.compile import FULL
+from symtensor_codegen.cuda.launch_numbers import LARGEST_TEAM
+from symtensor_codegen.cuda.scan_text import ScanWriter
+from symtensor_codegen.cuda.schedule import Schedule
 from symtensor_codegen.cuda.values import Identifiers
 from symtensor_codegen.loops import (
     For,
@@ -45,10 +44,12 @@ def emit_kernel(kernel: Kernel, schedule: Schedule, symbol: str, aliased: bool =
     body = "\n".join([*functions.values(), *texts])
     helpers = prelude.functions(dict.fromkeys(re.findall(r"\bst_\w+", body)).keys() - functions.keys())
     title = f"// {kernel.note}\n" if kernel.note else ""
+    if any(stage.scans for stage in schedule.stages):  # unrolled, with many values in registers
+        title = f"{FULL}{title}"
     return f"{title}{prelude.TYPES}{helpers}\n{body}"
 
 
-class StageWriter(TeamWriter):
+class StageWriter(ScanWriter):
     """Writes one stage."""
 
     def text(self, symbol: str) -> str:
@@ -112,13 +113,13 @@ class StageWriter(TeamWriter):
         column, chain = self.stage.column, self.stage.chain
         rank, size, lane = ("y", "y", "x") if column else ("x", "x", "y")
         self.line(f"const int rank = threadIdx.{rank}, team = blockDim.{size};")
-        if self.stage.source is not None:
+        if self.stage.source is not None and not self.stage.scans:
             self.line("if (blockIdx.y > 0) return;")
         if not chain:
-            self.statements(self.stage.body)
+            self._item(self._share_of_block())
             return
         total = self.held(as_int(self.stage.items))
-        share = None if self.stage.spread is None else self._share_of_block(self.stage.spread)
+        share = self._share_of_block()
         if column:
             head = f"for (i64 tile = (i64)blockIdx.x * blockDim.x; tile < {total}; tile += (i64)gridDim.x * blockDim.x)"
         else:
@@ -137,14 +138,19 @@ class StageWriter(TeamWriter):
                     following = self.names.fresh("rest")
                     self.line(f"const i64 {following} = {rest} / {extent};")
                     rest = following
-            if self.stage.spread is not None and share is not None:
-                self._spread(self.stage.spread, *share)
-            elif self.stage.fans:
-                for number, statement in enumerate(self.stage.body):
-                    with self.block(f"if (gridDim.y == 1 || blockIdx.y == {number})"):
-                        self._statement(statement)
-            else:
-                self.statements(self.stage.body)
+            self._item(share)
+
+    def _item(self, share: tuple[str, str] | None) -> None:
+        """What a team does for an item; ``share``: of which loop it has a share."""
+        cut = self.stage.cut
+        if cut is not None and share is not None:
+            (self._resume if self.stage.scans else self._spread)(cut, *share)
+        elif self.stage.fans:
+            for number, statement in enumerate(self.stage.body):
+                with self.block(f"if (gridDim.y == 1 || blockIdx.y == {number})"):
+                    self._statement(statement)
+        else:
+            self.statements(self.stage.body)
 
     def _owned(self) -> None:
         if self.stage.owners:
