@@ -72,8 +72,15 @@ EXAMPLES = {
         T.nnet.softmax, lambda x: np.exp(x - x.max(1)[:, None]) / np.exp(x - x.max(1)[:, None]).sum(1)[:, None],
         ("team packs",),
     ),
-    "running sums": Example(lambda x: T.cumsum(x, 1), lambda x: np.cumsum(x, 1), ("team scans",)),
-    "one running sum": Example(lambda x: T.cumsum(x[0]), lambda x: np.cumsum(x[0]), ("team scans",)),
+    "running sums": Example(
+        lambda x: T.cumsum(x, 1), lambda x: np.cumsum(x, 1), ("team packs spread", "team scans packs source")
+    ),
+    "running sums down": Example(
+        lambda x: T.cumsum(x, 0), lambda x: np.cumsum(x, 0), ("team column spread", "team column scans source")
+    ),
+    "one running sum": Example(
+        lambda x: T.cumsum(x[0]), lambda x: np.cumsum(x[0]), ("team packs spread", "team scans packs source")
+    ),
     "side by side": Example(
         lambda x: T.concatenate([x, 2 * x], 1), lambda x: np.concatenate([x, 2 * x], 1), ("nest packs", "nest packs")
     ),
@@ -167,6 +174,16 @@ def test_sums_of_sums_are_merged() -> None:
     (loop,) = merged((For(i, n, (Declare(row, zero), inner, Update(total, "maximum", scalar.read(row)))),))
     assert isinstance(loop, For)
     assert [type(s) for s in loop.body] == [Declare, For, Update]  # the largest sum is no sum
+
+
+def test_names_that_texts_have_for_themselves() -> None:
+    u, scratch = T.fmatrix("u"), T.fmatrix("scratch")
+    compiled = function([u, scratch], [u.sum(0), T.cumsum(scratch, 1), scratch.sum(1)], device="cuda")
+    values = np.ones((3, 4), np.float32)
+    sums, running, rows = compiled(values, values)
+    np.testing.assert_array_equal(sums, [3, 3, 3, 3])
+    np.testing.assert_array_equal(running, [[1, 2, 3, 4]] * 3)
+    np.testing.assert_array_equal(rows, [4, 4, 4])
 
 
 def test_text_is_for_people() -> None:

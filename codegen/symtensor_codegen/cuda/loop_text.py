@@ -207,8 +207,7 @@ class LoopWriter(Accesses):
         """Where a loop goes on one by one: behind the last whole pack, or at once."""
         rest = self.names.fresh("rest")
         length = end if begin == "0" else f"({end} - {begin})"
-        none = end if begin == "0" else f"({end} > {begin} ? {end} : {begin})"
-        whole = f"{none} - ({length} & {packs.width - 1})"
+        whole = f"{end} - ({length} & {packs.width - 1})"
         self.line(f"const i64 {rest} = {self._aligned(packs, loop, begin)} ? {whole} : {begin};")
         return rest
 

@@ -109,16 +109,20 @@ class ScanWriter(TeamWriter):
         """The iterations from ``begin`` to ``end``, in packs or one by one."""
         width = 1 if packs is None else packs.width
         count = _batch(loop, scan, width, self.stage.column)
-        piece, mine, near, gap = map(self.names.fresh, ("piece", "mine", "near", "gap"))
-        first = f"{count} * rank" if self.stage.column else f"rank / 32 * {32 * count} + (rank & ({lanes} - 1))"
-        self.line(f"const int {mine} = {first if width == 1 else f'{width} * ({first})'};")
-        self.line(f"const int {gap} = {lanes if width == 1 else f'{width} * {lanes}'};")
+        piece, mine, near, left = map(self.names.fresh, ("piece", "mine", "near", "left"))
+        first, further = f"{count} * rank", "u"
+        if not self.stage.column:
+            first, further = f"rank / 32 * {32 * count} + (rank & ({lanes} - 1))", f"u * {lanes}"
+            if width > 1:
+                gap = self.names.fresh("gap")
+                self.line(f"const int {gap} = {width} * {lanes};")
+                first, further = f"{width} * ({first})", f"u * {gap}"
+        self.line(f"const int {mine} = {first};")
         self.line("#pragma unroll 1")
         with self.block(f"for (i64 {piece} = {begin}; {piece} < {end}; {piece} += {count * width} * team)"):
             self.line(f"const i64 {near} = {piece} + {mine};")
-            left = self.names.fresh("left")
             self.line(f"const int {left} = (int)({end} - {near} < 1 << 30 ? {end} - {near} : 1 << 30);")
-            step = _Piece(loop, scan.updates, packs, count, width, f"{near} + u * {gap}", f"u * {gap} < {left}", end)
+            step = _Piece(loop, scan.updates, packs, count, width, f"{near} + {further}", f"{further} < {left}", end)
             loaded = self._loaded(step)
             terms = self._terms(step, loaded)
             exchanged = {u.register: self._exchanged(step, u, terms[u.register]) for u in scan.updates}
@@ -163,13 +167,13 @@ class ScanWriter(TeamWriter):
                 self.line(f"const i64 {index} = {inside} ? {step.here} : {step.end} - 1;")
                 for update in step.updates:
                     value = self.held(update.value)
-                    term, other = self.register(terms[update.register]), neutral[update.register]
-                    self.line(f"{term} = {inside} ? {value} : {other};")
+                    term = self.register(terms[update.register])
+                    self.line(f"{term} = {inside} ? {value} : {neutral[update.register]};")
                 return terms
             self.line("#pragma unroll")
             with self.block(_lanes(step)):
-                for register, term in terms.items():
-                    self.line(f"{self.register(term)} = {neutral[register]};")
+                for register in terms:
+                    self.line(f"{self.register(terms[register])} = {neutral[register]};")
             with self.block(step.where_inside):
                 self.line("#pragma unroll")
                 with self.block(_lanes(step)):
@@ -202,7 +206,7 @@ class ScanWriter(TeamWriter):
                 self.line("#pragma unroll")
                 with self.block(_lanes(step)):
                     self._update(before, combine, read(term))
-        operands = f"{name}, ({kind}){_neutral(update)}, {self._scratch(register)}, {self._lambda(register, combine)}"
+        operands = f"{name}, {_neutral(update)}, {self._scratch(register)}, {self._lambda(register, combine)}"
         form = "column" if self.stage.column else "row"
         self.line(f"const {kind} {self.register(total)} = st_scan_{form}({operands});")
         return before, total

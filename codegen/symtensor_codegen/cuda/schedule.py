@@ -42,7 +42,7 @@ from symtensor_codegen.cuda.nested_sums import merged
 from symtensor_codegen.cuda.packs import Packs, packs_of
 from symtensor_codegen.cuda.sharing import PARTS, Spread, gathering, running_share, spread_of
 from symtensor_codegen.expr import topological
-from symtensor_codegen.loops import Declare, For, Kernel, Leave, Statement, Store, statements
+from symtensor_codegen.loops import Declare, For, Kernel, Leave, Statement, statements
 from symtensor_codegen.scalar import Dim, Register, Scalar, load_op, register_op
 from symtensor_codegen.substitution import product, stride
 
@@ -210,7 +210,7 @@ class Stage:
         team = min(max(wanted, WARP), enough, LARGEST_TEAM)
         while items * team < resident // 8 and team < min(power_of_two(-(-work // 2)), LARGEST_TEAM):
             team *= 2  # few items: more threads, even if each has little to do
-        together = max(TEAM_THREADS // team, 1) if team <= WARP else 1
+        together = min(TEAM_THREADS // team, power_of_two(items)) if team <= WARP else 1
         while together > 1 and -(-items // together) < multiprocessors:
             together //= 2
         return ((min(-(-items // together), 1 << 20), 1, 1), (team, together, 1))
@@ -421,9 +421,14 @@ def _is_column(chain: tuple[For, ...], split: Sequence[For], body: tuple[Stateme
     along_items = along_loops = 0
     for loop in split:
         for place in _places(loop.body):
-            along_items += stride(place, chain[-1].index) == 1
-            along_loops += stride(place, loop.index) == 1
+            along_items += _is_near(stride(place, chain[-1].index))
+            along_loops += _is_near(stride(place, loop.index))
     return along_items > along_loops
+
+
+def _is_near(step: Dim | None) -> bool:
+    """Whether elements are side by side, or every other one is: those of complex arrays are two numbers."""
+    return step == 1 or step == 2
 
 
 # Items shared by several blocks -----------------------------------------------------------------------------------
@@ -432,14 +437,14 @@ def _is_column(chain: tuple[For, ...], split: Sequence[For], body: tuple[Stateme
 def _gathering(stage: Stage, spread: Spread) -> Stage:
     """The stage that combines the parts of items and goes on with them."""
     gather = gathering(spread, stage.chain, PARTS)
-    body = tuple(gather if statement is spread.loop else statement for statement in stage.body)
+    body: tuple[Statement, ...] = tuple(gather if s is spread.loop else s for s in stage.body)
     shared = frozenset((gather,))
     return replace(stage, body=body, split=shared, pairs={}, packs={}, column=True, spread=None, source=stage)
 
 
 def _resuming(stage: Stage, spread: Spread) -> tuple[Stage, Stage]:
     """A running combination that several blocks share: the stage that leaves their parts, and that which has it all."""
-    first = (*[s for s in stage.body if isinstance(s, Declare)], spread.loop)
+    first: tuple[Statement, ...] = (*[s for s in stage.body if isinstance(s, Declare)], spread.loop)
     packs = {} if stage.column else _packs([spread.loop])
     parts = replace(stage, body=first, split=frozenset((spread.loop,)), scans=(), packs=packs)
     return parts, replace(stage, spread=None, source=parts)

@@ -104,7 +104,8 @@ class TeamWriter(LoopWriter):
         total = self.held(as_int(self.stage.cut.loop.extent))
         share, begin, end = map(self.names.fresh, ("share", "begin", "end"))
         self.line(f"const i64 {share} = gridDim.y == 1 ? {total} : ({total} / gridDim.y + 8) & ~7LL;")
-        self.line(f"const i64 {begin} = {share} * blockIdx.y;")
+        first = f"{share} * blockIdx.y"
+        self.line(f"const i64 {begin} = {first} < {total} ? {first} : {total};")
         self.line(f"const i64 {end} = {total} - {begin} < {share} ? {total} : {begin} + {share};")
         return begin, end
 
