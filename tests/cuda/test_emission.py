@@ -74,8 +74,15 @@ EXAMPLES = {
         T.nnet.softmax, lambda x: np.exp(x - x.max(1)[:, None]) / np.exp(x - x.max(1)[:, None]).sum(1)[:, None],
         ("team packs",),
     ),
-    "running sums": Example(lambda x: T.cumsum(x, 1), lambda x: np.cumsum(x, 1), ("team scans",)),
-    "one running sum": Example(lambda x: T.cumsum(x[0]), lambda x: np.cumsum(x[0]), ("team scans",)),
+    "running sums": Example(
+        lambda x: T.cumsum(x, 1), lambda x: np.cumsum(x, 1), ("team packs spread", "team scans packs source")
+    ),
+    "running sums down": Example(
+        lambda x: T.cumsum(x, 0), lambda x: np.cumsum(x, 0), ("team column spread", "team column scans source")
+    ),
+    "one running sum": Example(
+        lambda x: T.cumsum(x[0]), lambda x: np.cumsum(x[0]), ("team packs spread", "team scans packs source")
+    ),
     "side by side": Example(
         lambda x: T.concatenate([x, 2 * x], 1), lambda x: np.concatenate([x, 2 * x], 1), ("nest packs", "nest packs")
     ),
@@ -280,6 +287,16 @@ def test_several_sums_of_sums_are_merged() -> None:
     running = Update(rows[1], "add", scalar.read(rows[0]))  # a sum of what the other was so far
     assert len(merging(Update(rows[0], "add", element), running)) == 5
     assert len(merging(Update(rows[0], "maximum", element))) == 5
+
+
+def test_names_that_texts_have_for_themselves() -> None:
+    u, scratch = T.fmatrix("u"), T.fmatrix("scratch")
+    compiled = function([u, scratch], [u.sum(0), T.cumsum(scratch, 1), scratch.sum(1)], device="cuda")
+    values = np.ones((3, 4), np.float32)
+    sums, running, rows = compiled(values, values)
+    np.testing.assert_array_equal(sums, [3, 3, 3, 3])
+    np.testing.assert_array_equal(running, [[1, 2, 3, 4]] * 3)
+    np.testing.assert_array_equal(rows, [4, 4, 4])
 
 
 def test_text_is_for_people() -> None:

@@ -3,12 +3,8 @@
 from collections.abc import Sequence
 
 from symtensor_codegen.cuda.operations import MEMORY, REGISTER
-from symtensor_codegen.cuda.schedule import (
-    PARTS,
-    SCRATCH,
-    Schedule,
-    Stage,
-)
+from symtensor_codegen.cuda.schedule import Schedule, Stage
+from symtensor_codegen.cuda.sharing import BLOCK, PARTS, SCRATCH
 from symtensor_codegen.cuda.values import Identifiers, Values, bare
 from symtensor_codegen.dtypes import float16
 from symtensor_codegen.loops import (
@@ -21,10 +17,7 @@ from symtensor_codegen.scalar import (
     Register,
     Scalar,
     read,
-    symbol,
 )
-
-BLOCK = symbol(("block",))  # which of the blocks that share an item this is
 
 
 class Accesses(Values):

@@ -3,10 +3,9 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from symtensor_codegen.cuda.accesses import BLOCK
 from symtensor_codegen.cuda.operations import MEMORY, REGISTER, literal
 from symtensor_codegen.cuda.packs import VECTOR_BYTES, Packs
-from symtensor_codegen.cuda.schedule import SCRATCH, Spread, as_bits, part_place
+from symtensor_codegen.cuda.sharing import BLOCK, SCRATCH, Spread, as_bits, part_place
 from symtensor_codegen.cuda.team_text import TeamWriter, renamed
 from symtensor_codegen.cuda.values import bare
 from symtensor_codegen.loops import For, Statement, Store
@@ -44,7 +43,7 @@ class ColumnWriter(TeamWriter):
         self.together = False
         self._rows(packs, spread.loop, [renamed(s, own) for s in spread.loop.body], begin, end, first)
         self.together = True
-        results = {r: self._exchanged(r, own[r], combine, packs) for r, combine in spread.combined}
+        results = {r: self._totals_of_columns(r, own[r], combine, packs) for r, combine in spread.combined}
         with self.block("if (gridDim.y > 1)"):
             with self._columns(packs, first):
                 for position, result in enumerate(results.values()):
@@ -71,7 +70,7 @@ class ColumnWriter(TeamWriter):
         for load, name in names.items():
             if load not in moving:
                 self.line(f"{self._pack_type(MEMORY[load[0].dtype], packs)} {name};")
-                self.line(f"if ({begin} < {end}) {name} = {self._loaded(packs, *load, first)};")
+                self.line(f"if ({begin} < {end}) {name} = {self._read_columns(packs, *load, first)};")
         self.line(f"const i64 {gap} = team;")
         self.line("#pragma unroll 1")
         with self.block(f"for (i64 {near} = {begin} + rank; {near} < {end}; {near} += {ahead} * {gap})"):
@@ -81,7 +80,7 @@ class ColumnWriter(TeamWriter):
             with self.block(each), self.block(f"if ({here} < {end})"):
                 self.line(f"const i64 {index} = {here};")
                 for load in moving:
-                    self.line(f"{names[load]}[u] = {self._loaded(packs, *load, first)};")
+                    self.line(f"{names[load]}[u] = {self._read_columns(packs, *load, first)};")
             self.line("#pragma unroll")
             with self.block(each), self.block(f"if ({here} < {end})"):
                 self.line(f"const i64 {index} = {here};")
@@ -90,7 +89,7 @@ class ColumnWriter(TeamWriter):
                     self.statements(body)
                     self.elements = {}
 
-    def _exchanged(self, register: Register, own: Register, combine: str, packs: Packs) -> Register:
+    def _totals_of_columns(self, register: Register, own: Register, combine: str, packs: Packs) -> Register:
         """The combination of what every thread of the team has, for each of its columns."""
         pack, result = self._pack_type(REGISTER[register.dtype], packs), self._in_pack(register, "all")
         a, b = Register("a", register.dtype), Register("b", register.dtype)
@@ -132,7 +131,7 @@ class ColumnWriter(TeamWriter):
             self.line(f"const i64 {self.names.of(index, index.param.name)} = {first} + k;")
             yield
 
-    def _loaded(self, packs: Packs, buffer: Buffer, place: Scalar, first: str) -> str:
+    def _read_columns(self, packs: Packs, buffer: Buffer, place: Scalar, first: str) -> str:
         """The elements of a thread's columns."""
         pack = self._pack_type(MEMORY[buffer.dtype], packs)
         start = bare(self.value(substitute(place, {self.stage.chain[-1].index: as_int(0)})))

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from symtensor_codegen import dtypes
 from symtensor_codegen.expr import topological
 from symtensor_codegen.loops import (
     ArgUpdate,
@@ -114,10 +113,9 @@ def independent(loop: For) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """A loop whose stores show a running combination: the values combined, by register."""
+    """A loop whose stores show a running combination: the values combined, each into a register of its own."""
 
     updates: tuple[Update, ...]
-    before: frozenset[Register]  # registers that stores read before the value of their own iteration is combined
 
 
 def scan_of(loop: For) -> Scan | None:
@@ -134,24 +132,12 @@ def scan_of(loop: For) -> Scan | None:
         return None
     if any(registers & _registers(u.value) for u in updates):
         return None
-    before: set[Register] = set()
-    done: set[Register] = set()
-    for statement in loop.body:
-        if isinstance(statement, Update):
-            done.add(statement.register)
-            continue
-        assert isinstance(statement, Store)
-        if statement.combine is not None:
+    for store in stores:
+        if store.combine is not None:
             return None
-        early = set().union(*[_registers(v) for v in values_of(statement)]) & registers - done
-        if any(r.dtype is not dtypes.int64 for r in early):
-            return None  # what was there before is the sum less the term, exactly so only for integers
-        before |= early
-        if stride(statement.index[0], loop.index) in (0, None) and not _compacts(statement, updates):
+        if stride(store.index[0], loop.index) in (0, None) and not _compacts(store, updates):
             return None
-    if any(u.combine != "add" for u in updates if u.register in before):
-        return None
-    return Scan(tuple(updates), frozenset(before))
+    return Scan(tuple(updates))
 
 
 def _compacts(store: Store, updates: Sequence[Update]) -> bool:

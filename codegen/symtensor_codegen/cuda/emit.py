@@ -10,11 +10,11 @@ import re
 
 from symtensor_codegen.cuda import prelude
 from symtensor_codegen.cuda.column_text import ColumnWriter
+from symtensor_codegen.cuda.compile import FULL
+from symtensor_codegen.cuda.launch_numbers import LARGEST_TEAM
 from symtensor_codegen.cuda.nest_text import NestWriter
-from symtensor_codegen.cuda.schedule import (
-    LARGEST_TEAM,
-    Schedule,
-)
+from symtensor_codegen.cuda.scan_text import ScanWriter
+from symtensor_codegen.cuda.schedule import Schedule
 from symtensor_codegen.cuda.tiles import PLACES
 from symtensor_codegen.cuda.values import Identifiers
 from symtensor_codegen.loops import (
@@ -44,10 +44,12 @@ def emit_kernel(kernel: Kernel, schedule: Schedule, symbol: str, aliased: bool =
     body = "\n".join([*functions.values(), *texts])
     helpers = prelude.functions(dict.fromkeys(re.findall(r"\bst_\w+", body)).keys() - functions.keys())
     title = f"// {kernel.note}\n" if kernel.note else ""
+    if any(stage.scans for stage in schedule.stages):  # unrolled, with many values in registers
+        title = f"{FULL}{title}"
     return f"{title}{prelude.TYPES}{helpers}\n{body}"
 
 
-class StageWriter(ColumnWriter, NestWriter):
+class StageWriter(ColumnWriter, ScanWriter, NestWriter):
     """Writes one stage."""
 
     def text(self, symbol: str) -> str:
@@ -86,14 +88,13 @@ class StageWriter(ColumnWriter, NestWriter):
         column, chain = self.stage.column, self.stage.chain
         rank, size, lane = ("y", "y", "x") if column else ("x", "x", "y")
         self.line(f"const int rank = threadIdx.{rank}, team = blockDim.{size};")
-        if self.stage.source is not None:
+        if self.stage.source is not None and not self.stage.scans:
             self.line("if (blockIdx.y > 0) return;")
         if not chain:
-            self.statements(self.stage.body)
+            self._item(self._share_of_block())
             return
         total = self.held(as_int(self.stage.items))
-        share = None if self.stage.spread is None else self._share_of_block(self.stage.spread)
-        wide = self.stage.packs.get(chain[-1])
+        share, wide = self._share_of_block(), self.stage.packs.get(chain[-1])
         if wide is not None and self.stage.spread is not None and share is not None:
             self._wide_columns(wide, self.stage.spread, *share, total)
         if column:
@@ -106,14 +107,19 @@ class StageWriter(ColumnWriter, NestWriter):
                 self.line(f"const bool active = tile + threadIdx.x < {total};")
                 self.line(f"const i64 item = active ? tile + threadIdx.x : {total} - 1;")
             self._places_in_chain([self.names.of(loop.index, loop.index.param.name) for loop in chain])
-            if self.stage.spread is not None and share is not None:
-                self._spread(self.stage.spread, *share)
-            elif self.stage.fans:
-                for number, statement in enumerate(self.stage.body):
-                    with self.block(f"if (gridDim.y == 1 || blockIdx.y == {number})"):
-                        self._statement(statement)
-            else:
-                self.statements(self.stage.body)
+            self._item(share)
+
+    def _item(self, share: tuple[str, str] | None) -> None:
+        """What a team does for an item; ``share``: of which loop it has a share."""
+        cut = self.stage.cut
+        if cut is not None and share is not None:
+            (self._resume if self.stage.scans else self._spread)(cut, *share)
+        elif self.stage.fans:
+            for number, statement in enumerate(self.stage.body):
+                with self.block(f"if (gridDim.y == 1 || blockIdx.y == {number})"):
+                    self._statement(statement)
+        else:
+            self.statements(self.stage.body)
 
     def _owned(self) -> None:
         if self.stage.owners:

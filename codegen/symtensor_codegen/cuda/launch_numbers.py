@@ -13,6 +13,10 @@ Shape = tuple[tuple[int, int, int], tuple[int, int, int]]
 MAP_THREADS = 256
 UNKNOWN = 1 << 14  # iterations of a loop whose extent is not known at launch
 LARGEST_GRID = (1 << 31) - 1
+LARGEST_TEAM = 512  # threads of a block that is one team
+RESIDENT = 2048  # threads that a multiprocessor holds
+MOST_PARTS = 512  # blocks that share the loop of an item
+A_THREADS_WORK = 16  # iterations of a thread where there are threads enough
 
 
 def number(value: Dim, parameters: Sequence[int]) -> int | None:
@@ -64,3 +68,32 @@ def nest_shape(sizes: Sequence[int], resident: int) -> Shape:
     grid = [-(-x // across), min(-(-y // down), 65535), min(z, 65535)]
     grid[0] = min(grid[0], max(resident // MAP_THREADS * 4, 1))
     return ((grid[0], grid[1], grid[2]), (across, down, 1))
+
+
+# Running combinations ---------------------------------------------------------------------------------------------
+
+
+def running_team(items: int, resident: int) -> int:
+    """Threads for an item, so that all items have theirs at once: registers are enough for half of ``resident``."""
+    return power_of_two(max(resident // 2 // max(items, 1), 1) + 1) // 2
+
+
+def running_columns(items: int, work: int, resident: int) -> Shape:
+    """Threads above each other share the loop of an item where there are fewer items than threads.
+
+    Each of them looks at what all of its team have, so teams are small.
+    """
+    across = min(32, power_of_two(items))
+    down = min(power_of_two(max(work // 8, 1)), LARGEST_TEAM // across, running_team(items, resident), 32)
+    while across * down < 128 and across < items:
+        across *= 2
+    return ((min(-(-items // across), 1 << 20), 1, 1), (across, down, 1))
+
+
+def running_parts(work: int, team: int, threads: int, resident: int) -> int:
+    """How many blocks share the loop of an item, if ``threads`` are busy with one block for each.
+
+    The loop is read twice then, and there is one more launch: too few iterations for four parts are not worth that.
+    """
+    most = work // (team * A_THREADS_WORK)
+    return max(min(most, resident // 2 // max(threads, 1), MOST_PARTS), 1) if most >= 4 else 1

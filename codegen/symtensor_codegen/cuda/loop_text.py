@@ -119,11 +119,7 @@ class LoopWriter(Accesses):
         The last few elements come one by one; all of them, where rows of arrays do not begin at multiples of packs.
         """
         width, index = packs.width, self.names.of(loop.index, loop.index.param.name)
-        near, rest = self.names.fresh("near"), self.names.fresh("rest")
-        length = end if begin == "0" else f"({end} - {begin})"
-        none = end if begin == "0" else f"({end} > {begin} ? {end} : {begin})"
-        whole = f"{none} - ({length} & {width - 1})"
-        self.line(f"const i64 {rest} = {self._aligned(packs, loop, begin)} ? {whole} : {begin};")
+        near, rest = self.names.fresh("near"), self._end_of_packs(packs, loop, begin, end)
         start = f"{width} * {rank}" if begin == "0" else f"{begin} + {width} * {rank}"
         if packs.light:
             self._batches(packs, loop, body, near, start, rest, f"{width} * {team}")
@@ -206,6 +202,14 @@ class LoopWriter(Accesses):
         self.line(f"#pragma unroll {1 if packs.heavy else 4}")
         with self.block(f"for (i64 {index} = {rest} + {rank}; {index} < {end}; {index} += {team})"):
             self.statements(body)
+
+    def _end_of_packs(self, packs: Packs, loop: For, begin: str, end: str) -> str:
+        """Where a loop goes on one by one: behind the last whole pack, or at once."""
+        rest = self.names.fresh("rest")
+        length = end if begin == "0" else f"({end} - {begin})"
+        whole = f"{end} - ({length} & {packs.width - 1})"
+        self.line(f"const i64 {rest} = {self._aligned(packs, loop, begin)} ? {whole} : {begin};")
+        return rest
 
     def _pack(self, buffer: Buffer, place: Scalar, loop: For, near: str) -> str:
         """Where a pack begins: a buffer, and the place of iteration ``near`` in it."""

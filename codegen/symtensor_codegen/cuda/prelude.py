@@ -267,33 +267,66 @@ template <class T, class Scratch, class Places, class Wins>
     __syncthreads();
 }}
 """,
-    # Running combination over the threads of a team: ``x`` becomes that of all threads up to this one, ``total``
-    # that of the whole team.
+    # Running combinations over the threads of a team. ``x`` is what a thread combined: it becomes what the whole team
+    # combined before that. The result is what the team combined in all. In a row a thread has several values: the
+    # first ones of a warp come before its second ones.
     "st_scan_row": f"""\
-template <class T, class Scratch, class Combine>
-{_INLINE} T st_scan_row(T x, T& total, Scratch& scratch, Combine combine) {{
+template <int N, class T, class Scratch, class Combine>
+{_INLINE} T st_scan_row(T (&x)[N], T neutral, Scratch& scratch, Combine combine) {{
     const unsigned mask = st_team_mask();
     const int width = blockDim.x < 32 ? blockDim.x : 32;
-    const int lane = threadIdx.x % width;
-    for (int distance = 1; distance < width; distance *= 2) {{
-        const T y = st_lane_up(mask, x, distance, width);
-        if (lane >= distance) x = combine(y, x);
-    }}
-    total = st_lane(mask, x, width - 1, width);
-    if (blockDim.x > 32) {{
-        const unsigned warp = threadIdx.x / 32;
-        if (lane == 31) scratch[warp] = x;
-        __syncthreads();
-        if (warp > 0) {{
-            T before = scratch[0];
-            for (unsigned k = 1; k < warp; ++k) before = combine(before, (T)scratch[k]);
-            x = combine(before, x);
+    const int lane = threadIdx.x & (width - 1);
+#pragma unroll
+    for (int distance = 1; distance < 32; distance *= 2) {{
+#pragma unroll
+        for (int u = 0; u < N; ++u) {{
+            const T y = st_lane_up(mask, x[u], distance, width);
+            if (lane >= distance) x[u] = combine(y, x[u]);
         }}
-        total = scratch[0];
-        for (unsigned k = 1; k < blockDim.x / 32; ++k) total = combine(total, (T)scratch[k]);
+    }}
+    T total = neutral;
+#pragma unroll
+    for (int u = 0; u < N; ++u) {{
+        const T all = st_lane(mask, x[u], width - 1, width), y = st_lane_up(mask, x[u], 1, width);
+        x[u] = lane > 0 ? combine(total, y) : total;
+        total = combine(total, all);
+    }}
+    if (blockDim.x > 32) {{
+        const int warp = threadIdx.x / 32, warps = blockDim.x / 32;
+        if (lane == 31) scratch[warp] = total;
+        __syncthreads();
+        T all = lane < warps ? (T)scratch[lane] : neutral;
+#pragma unroll
+        for (int distance = 1; distance < 32; distance *= 2) {{
+            const T y = st_lane_up(mask, all, distance, 32);
+            if (lane >= distance) all = combine(y, all);
+        }}
+        total = st_lane(mask, all, warps - 1, 32);
+        const T before = st_lane(mask, all, warp > 0 ? warp - 1 : 0, 32);
+        if (warp > 0) {{
+#pragma unroll
+            for (int u = 0; u < N; ++u) x[u] = combine(before, x[u]);
+        }}
         __syncthreads();
     }}
-    return x;
+    return total;
+}}
+""",
+    "st_scan_column": f"""\
+template <class T, class Scratch, class Combine>
+{_INLINE} T st_scan_column(T& x, T neutral, Scratch& scratch, Combine combine) {{
+    T total = x;
+    x = neutral;
+    if (blockDim.y == 1) return total;
+    scratch[threadIdx.y * blockDim.x + threadIdx.x] = total;
+    __syncthreads();
+    total = neutral;
+    for (unsigned row = 0; row < blockDim.y; ++row) {{
+        if (row == threadIdx.y) x = total;
+        total = combine(total, (T)scratch[row * blockDim.x + threadIdx.x]);
+    }}
+    __syncthreads();
+    return total;
 }}
 """,
 }

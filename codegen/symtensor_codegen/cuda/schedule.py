@@ -19,10 +19,13 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
-from symtensor_codegen import dtypes, scalar
 from symtensor_codegen.cuda.dependence import Scan, independent, nodes_of, scan_of, stores_of, touched
 from symtensor_codegen.cuda.launch_numbers import (
+    A_THREADS_WORK,
+    LARGEST_TEAM,
     MAP_THREADS,
+    MOST_PARTS,
+    RESIDENT,
     UNKNOWN,
     Shape,
     iterations,
@@ -30,51 +33,27 @@ from symtensor_codegen.cuda.launch_numbers import (
     nest_shape,
     number,
     power_of_two,
+    running_columns,
+    running_parts,
+    running_team,
     size_of,
 )
 from symtensor_codegen.cuda.nested_sums import merged
 from symtensor_codegen.cuda.packs import Packs, packs_of, packs_of_columns
+from symtensor_codegen.cuda.sharing import PARTS, Spread, gathering, running_share, spread_of
 from symtensor_codegen.cuda.tiles import Tiles, tile_shape, tiles_of
-from symtensor_codegen.dtypes import DType
 from symtensor_codegen.expr import topological
-from symtensor_codegen.loops import ArgUpdate, Check, Declare, For, Kernel, Leave, Statement, Store, Update, statements
-from symtensor_codegen.scalar import (
-    Buffer,
-    Dim,
-    Register,
-    Scalar,
-    as_int,
-    checked_op,
-    load_op,
-    register_op,
-)
+from symtensor_codegen.loops import Declare, For, Kernel, Leave, Statement, statements
+from symtensor_codegen.scalar import Dim, Register, Scalar, load_op, register_op
 from symtensor_codegen.substitution import product, stride
 
 Form = Literal["map", "nest", "team", "owned"]
 
-LARGEST_TEAM = 512  # threads of a block that is one team
-RESIDENT = 2048  # threads that a multiprocessor holds
 MOST_OWNERS = 1 << 13
-MOST_PARTS = 512  # blocks that share the loop of an item
 WARP = 32
 TEAM_THREADS = 128  # of a block of small teams
-A_THREADS_WORK = 16  # iterations of a thread where there are threads enough
 FIRST_CACHE = 192 << 10  # bytes that rows of a multiprocessor's blocks may have together
 LEAST_PART = 8  # iterations of a thread for which a block of its own is worth it
-
-
-@dataclass(frozen=True, eq=False)
-class Spread:
-    """A loop of an item that several blocks may share, and what it combines: registers with their ways; extremes."""
-
-    loop: For
-    combined: tuple[tuple[Register, str], ...]
-    extremes: tuple[ArgUpdate, ...] = ()
-
-    @property
-    def words(self) -> int:
-        """How many words a block leaves for each item."""
-        return len(self.combined) + 2 * len(self.extremes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +65,7 @@ class Stage:
     loops a thread takes several iterations at once. ``column``: a team is a column. ``owners``: stores are shared out
     among threads that all do the same. ``fans``: the loops of an item may be run by blocks of their own. ``spread``:
     several blocks may share the loop of an item; each leaves what it combined in scratch memory, and the next stage,
-    whose ``source`` this one is, goes on from there.
+    whose ``source`` this one is, goes on from there: with ``scans``, through the same shares.
     """
 
     form: Form
@@ -114,6 +93,16 @@ class Stage:
         return MAP_THREADS if self.form in ("map", "nest", "owned") else LARGEST_TEAM
 
     @property
+    def cut(self) -> Spread | None:
+        """The loop of which a block has its share."""
+        return self.source.spread if self.scans and self.source is not None else self.spread
+
+    @property
+    def running(self) -> bool:
+        """Whether it is a running combination, or leaves the parts of one."""
+        return bool(self.scans) or (self.spread is not None and self.spread.running)
+
+    @property
     def told(self) -> str:
         """How its iterations are spread over blocks and threads, in the words of docs/gpu.md."""
         match self.form:
@@ -123,7 +112,9 @@ class Stage:
             case "nest":
                 return f"nest, grid of {len(self.chain)} axes" if self.tiles is None else "nest, in tiles"
             case "team":
-                return "team, a column each" if self.column else "team, a row each" if self.chain else "team, one block"
+                if self.chain:
+                    return "team, a column each" if self.column else "team, a row each"
+                return "team, one block" if self.cut is None else "team, a share each"
             case "owned":
                 return "owned, in order" if self.owners else "one thread"
 
@@ -167,6 +158,8 @@ class Stage:
         work = self._work(self.spread.loop, parameters)
         (tiles, _, _), (across, down, _) = self._team_shape(items, work, parameters, multiprocessors)
         threads = tiles * across * down
+        if self.running:
+            return running_parts(work, down if self.column else across, threads, multiprocessors * RESIDENT)
         team = down if self.column else across * self.width(self.spread.loop)
         free = multiprocessors * RESIDENT // max(threads, 1)
         most = min(work // (team * LEAST_PART), size_of(self.spread.loop.extent, parameters), MOST_PARTS)
@@ -191,9 +184,10 @@ class Stage:
         shared = (*self.split, *[scanned for scanned, _ in self.scans])
         work = max([self._work(loop, parameters) for loop in shared], default=1)
         items, parts = math.prod(sizes), self.parts(parameters, multiprocessors)
-        if self.source is not None:
-            if parts == 1:
-                return None
+        gathers = self.source is not None and not self.scans
+        if parts == 1 and (gathers or (self.running and not self.scans)):
+            return None
+        if gathers:
             across = min(32, power_of_two(items))
             down = min(power_of_two(parts), LARGEST_TEAM // across)
             return (-(-items // across), parts, 1), (across, down, 1)
@@ -209,6 +203,8 @@ class Stage:
 
     def _team_shape(self, items: int, work: int, parameters: Sequence[int], multiprocessors: int) -> Shape:
         resident = multiprocessors * RESIDENT
+        if self.column and self.running:
+            return running_columns(items, work, resident)
         if self.column:
             items //= self._neighbours(parameters)
             across = min(32, power_of_two(items))
@@ -218,13 +214,15 @@ class Stage:
                 across *= 2
             return ((min(-(-items // across), 1 << 20), 1, 1), (across, rows, 1))
         wanted = power_of_two(-(-3 * resident // (4 * max(items, 1))))  # threads for every place that there is
+        if self.running:
+            wanted = running_team(items, resident)
         if len(self.split) > 1:  # what is read again should still be in the first cache
             wanted = max(wanted, power_of_two(RESIDENT * work * 4 // FIRST_CACHE + 1) // 2)
         enough = max(power_of_two(work // A_THREADS_WORK + 1) // 2, 1)
         team = min(max(wanted, WARP), enough, LARGEST_TEAM)
         while items * team < resident // 8 and team < min(power_of_two(-(-work // 2)), LARGEST_TEAM):
             team *= 2  # few items: more threads, even if each has little to do
-        together = max(TEAM_THREADS // team, 1) if team <= WARP else 1
+        together = min(TEAM_THREADS // team, power_of_two(items)) if team <= WARP else 1
         while together > 1 and -(-items // together) < multiprocessors:
             together //= 2
         return ((min(-(-items // together), 1 << 20), 1, 1), (team, together, 1))
@@ -259,9 +257,10 @@ def schedule(kernel: Kernel) -> Schedule:
     stages: list[Stage] = []
     for part in _parts(merged(kernel.body)):
         made = _stage(part)
-        stages.append(made)
-        if made.spread is not None:
-            stages.append(_gathering(made))
+        if made.spread is None:
+            stages.append(made)
+        else:
+            stages += _resuming(made, made.spread) if made.scans else (made, _gathering(made, made.spread))
     return Schedule(tuple(stages))
 
 
@@ -292,15 +291,17 @@ def _stage(part: tuple[Statement, ...]) -> Stage:
         chain, body = _interchanged(part)
     split, scans, heavy = _shared(body, chain)
     if (split or scans) and not (chain and heavy):
-        column = _is_column(chain, split, body) and not scans
-        spread = _spread(chain, body, split) if not scans else None
+        scanned = [loop for loop, _ in scans]
+        column = _is_column(chain, [*split, *scanned], body)
+        spread = running_share(body, scans) if scans else spread_of(chain, body, split)
         pairs = {loop: inner for loop in split if (inner := _inner(loop)) is not None}
         if not column:
-            packs = _packs([pairs.get(loop, loop) for loop in split])
-        elif spread is None or spread.loop in pairs or (wide := packs_of_columns(spread.loop, chain[-1])) is None:
+            packs = _packs([*[pairs.get(loop, loop) for loop in split], *scanned])
+        elif scans or spread is None or spread.loop in pairs:
             packs = {}
         else:
-            packs = {chain[-1]: wide}
+            wide = packs_of_columns(spread.loop, chain[-1])
+            packs = {} if wide is None else {chain[-1]: wide}
         fans = bool(chain) and not column and _are_apart(body, split)
         return Stage(
             "team", chain, body, frozenset(split), pairs, tuple(scans), packs, column, fans=fans, spread=spread
@@ -441,86 +442,37 @@ def _is_column(chain: tuple[For, ...], split: Sequence[For], body: tuple[Stateme
         walked = [loop.index, *[s.index for s in statements(loop.body) if isinstance(s, For)]]
         for place in _places(loop.body):
             if not place.free.isdisjoint(walked):  # others are read once
-                along_items += stride(place, chain[-1].index) == 1
-                along_loops += any(stride(place, index) == 1 for index in walked)
+                along_items += _is_near(stride(place, chain[-1].index))
+                along_loops += any(_is_near(stride(place, index)) for index in walked)
     return along_items > along_loops
+
+
+def _is_near(step: Dim | None) -> bool:
+    """Whether elements are side by side, or every other one is: those of complex arrays are two numbers."""
+    return step == 1 or step == 2
 
 
 # Items shared by several blocks -----------------------------------------------------------------------------------
 
-SCRATCH = Buffer("scratch", dtypes.uint64, (0,))
-"""Where the parts of items are left, as 8 bytes each: parts of all items one after the other, for each register."""
-PARTS = scalar.symbol(("parts",))
-"""How many blocks share an item."""
 
-
-def _spread(chain: tuple[For, ...], body: tuple[Statement, ...], split: Sequence[For]) -> Spread | None:
-    """The one loop of items that several blocks may share: it only combines registers, and what follows is short."""
-    loops = [s for s in body if isinstance(s, For)]
-    if not chain or len(loops) != 1 or loops[0] not in split or _depends(loops[0].extent, chain):
-        return None
-    loop = loops[0]
-    if any(isinstance(s, (Store, Check)) for s in statements(loop.body)):
-        return None
-    extremes = tuple(s for s in statements(loop.body) if isinstance(s, ArgUpdate))
-    if any(n.op is checked_op for n in nodes_of(loop.body)) or any(isinstance(s, Leave) for s in body):
-        return None
-    facts = touched(loop.body)
-    placed = {register for s in extremes for register in (s.best, s.place)}
-    combined = [(register, next(iter(ways))) for register, ways in facts.registers.items() if register not in placed]
-    return Spread(loop, tuple(combined), extremes) if facts.registers else None
-
-
-def item_number(chain: Sequence[For]) -> Scalar:
-    """The position of an item among all."""
-    number = as_int(0)
-    for loop in chain:
-        number = number * as_int(loop.extent) + loop.index
-    return number
-
-
-def part_place(chain: Sequence[For], register: int, part: Scalar) -> Scalar:
-    """Where a part of an item is in the scratch memory."""
-    items = as_int(product([loop.extent for loop in chain]))
-    return (as_int(register) * PARTS + part) * items + item_number(chain)
-
-
-def _gathering(stage: Stage) -> Stage:
+def _gathering(stage: Stage, spread: Spread) -> Stage:
     """The stage that combines the parts of items and goes on with them."""
-    assert stage.spread is not None
-    part, spread = scalar.index("part", PARTS), stage.spread
-
-    def left(word: int, dtype: DType) -> Scalar:
-        return from_bits(scalar.load(SCRATCH, (part_place(stage.chain, word, part),)), dtype)
-
-    updates: list[Statement] = [Update(r, way, left(k, r.dtype)) for k, (r, way) in enumerate(spread.combined)]
-    for k, extreme in enumerate(spread.extremes):
-        word = len(spread.combined) + 2 * k
-        best, place = left(word, extreme.best.dtype), left(word + 1, dtypes.int64)
-        updates.append(ArgUpdate(extreme.best, extreme.place, extreme.combine, best, place))
-    gather = For(part, PARTS, tuple(updates))
-    body = tuple(gather if statement is stage.spread.loop else statement for statement in stage.body)
+    gather = gathering(spread, stage.chain, PARTS)
+    body: tuple[Statement, ...] = tuple(gather if s is spread.loop else s for s in stage.body)
     shared = frozenset((gather,))
     return replace(stage, body=body, split=shared, pairs={}, packs={}, column=True, spread=None, source=stage)
 
 
-def as_bits(value: Scalar) -> Scalar:
-    """A value as a word of 8 bytes."""
-    dtype = value.dtype
-    if dtype.is_float:
-        return scalar.cast(scalar.bitcast(value, dtypes.BY_NAME[f"uint{dtype.bits}"]), dtypes.uint64)
-    return scalar.cast(value, dtypes.uint64)
-
-
-def from_bits(word: Scalar, dtype: DType) -> Scalar:
-    """The value of a word."""
-    if dtype.is_float:
-        return scalar.bitcast(scalar.cast(word, dtypes.BY_NAME[f"uint{dtype.bits}"]), dtype)
-    return scalar.cast(word, dtype)
+def _resuming(stage: Stage, spread: Spread) -> tuple[Stage, Stage]:
+    """A running combination that several blocks share: the stage that leaves their parts, and that which has it all."""
+    first: tuple[Statement, ...] = (*[s for s in stage.body if isinstance(s, Declare)], spread.loop)
+    packs = {} if stage.column else _packs([spread.loop])
+    parts = replace(stage, body=first, split=frozenset((spread.loop,)), scans=(), packs=packs)
+    return parts, replace(stage, spread=None, source=parts)
 
 
 def _nodes(value: Scalar) -> list[Scalar]:
     return topological([value], lambda n: n.args)
 
 
-__all__ = ["LARGEST_TEAM", "Schedule", "Stage", "schedule"]
+__all__ = ["Schedule", "Stage", "schedule"]

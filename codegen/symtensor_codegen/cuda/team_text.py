@@ -2,19 +2,12 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from symtensor_codegen.cuda.accesses import BLOCK
-from symtensor_codegen.cuda.dependence import Scan, nodes_of, touched
+from symtensor_codegen.cuda.dependence import touched
 from symtensor_codegen.cuda.loop_text import LoopWriter
 from symtensor_codegen.cuda.operations import REGISTER, literal
-from symtensor_codegen.cuda.schedule import (
-    SCRATCH,
-    Spread,
-    as_bits,
-    part_place,
-)
+from symtensor_codegen.cuda.sharing import BLOCK, SCRATCH, Spread, as_bits, part_place
 from symtensor_codegen.cuda.values import bare
 from symtensor_codegen.dtypes import int64
-from symtensor_codegen.errors import InternalError
 from symtensor_codegen.loops import (
     ArgUpdate,
     For,
@@ -26,11 +19,9 @@ from symtensor_codegen.scalar import (
     COMBINES,
     Buffer,
     Register,
-    Scalar,
     as_int,
     read,
 )
-from symtensor_codegen.substitution import substitute
 
 
 class TeamWriter(LoopWriter):
@@ -40,10 +31,7 @@ class TeamWriter(LoopWriter):
         facts = touched(loop.body)
         changed: list[Register | Buffer] = [*facts.registers, *facts.writes]
         self.forget(changed)
-        scan = next((scan for scanned, scan in self.stage.scans if scanned is loop), None)
-        if scan is not None:
-            self._scan(loop, scan)
-        elif loop in self.stage.split:
+        if loop in self.stage.split:
             self._split(loop)
         else:
             super()._for(loop)
@@ -120,12 +108,15 @@ class TeamWriter(LoopWriter):
                 self.line(f"const i64 {following} = {rest} / {extent};")
                 rest = following
 
-    def _share_of_block(self, spread: Spread) -> tuple[str, str]:
+    def _share_of_block(self) -> tuple[str, str] | None:
         """The iterations that are a block's, of a loop that several blocks may share: where they begin and end."""
-        total = self.held(as_int(spread.loop.extent))
+        if self.stage.cut is None:
+            return None
+        total = self.held(as_int(self.stage.cut.loop.extent))
         share, begin, end = map(self.names.fresh, ("share", "begin", "end"))
         self.line(f"const i64 {share} = gridDim.y == 1 ? {total} : ({total} / gridDim.y + 8) & ~7LL;")
-        self.line(f"const i64 {begin} = {share} * blockIdx.y;")
+        first = f"{share} * blockIdx.y"
+        self.line(f"const i64 {begin} = {first} < {total} ? {first} : {total};")
         self.line(f"const i64 {end} = {total} - {begin} < {share} ? {total} : {begin} + {share};")
         return begin, end
 
@@ -135,16 +126,22 @@ class TeamWriter(LoopWriter):
         self.statements(self.stage.body[:at])
         self.forget([register for register, _ in spread.combined])
         results = self._shared_loop(spread.loop, begin, end)
+        if spread.running:
+            self._leave_part(spread, results)
+            return
         with self.block("if (gridDim.y > 1)"):
-            left = [results[register][0] for register, _ in spread.combined]
-            left += [register for extreme in spread.extremes for register in (extreme.best, extreme.place)]
-            for position, register in enumerate(left):
-                place = part_place(self.stage.chain, position, BLOCK)
-                self._store(Store(SCRATCH, (place,), as_bits(read(register))))
+            self._leave_part(spread, results)
             self.line("continue;")
         for register, (result, combine) in results.items():
             self._update(register, combine, read(result))
         self.statements(self.stage.body[at + 1 :])
+
+    def _leave_part(self, spread: Spread, results: Mapping[Register, tuple[Register, str]]) -> None:
+        left = [results[register][0] for register, _ in spread.combined]
+        left += [register for extreme in spread.extremes for register in (extreme.best, extreme.place)]
+        for position, register in enumerate(left):
+            place = part_place(self.stage.chain, position, BLOCK)
+            self._store(Store(SCRATCH, (place,), as_bits(read(register))))
 
     # What threads combine -----------------------------------------------------------------------------------------
 
@@ -192,58 +189,6 @@ class TeamWriter(LoopWriter):
             found = self.scratch[role, kind] = self.names.fresh(f"{role}_{kind}")
         return found
 
-    def _scan(self, loop: For, scan: Scan) -> None:
-        """A running combination: the team takes as many iterations at once as it has threads."""
-        index, extent = self.names.of(loop.index, loop.index.param.name), self.held(as_int(loop.extent))
-        tile, inside = self.names.fresh("tile"), self.names.fresh("inside")
-        stand: dict[Register, Register] = {}
-        early: dict[Register, Register] = {}
-        totals: list[tuple[Update, str]] = []
-        with self.block(f"for (i64 {tile} = 0; {tile} < {extent}; {tile} += team)"):
-            self.line(f"const i64 {index} = {tile} + rank;")
-            self.line(f"const bool {inside} = {index} < {extent};")
-            for update in scan.updates:
-                register, kind = update.register, REGISTER[update.register.dtype]
-                term = Register(f"{register.name}_term", register.dtype)
-                total = self.names.fresh(f"{register.name}_total")
-                neutral = COMBINES[update.combine].neutral(register.dtype)
-                self.line(f"{kind} {self.register(term)} = {literal(neutral, register.dtype)};")
-                self.together = False
-                with self.block(f"if ({inside})"):
-                    self.line(f"{self.register(term)} = {bare(self.value(update.value))};")
-                self.together = True
-                sums = Register(f"{register.name}_sums", register.dtype)
-                self.line(f"{kind} {total};")
-                self.line(
-                    f"const {kind} {self.register(sums)} = st_scan_row({self.register(term)}, {total}, "
-                    f"{self._scratch(register)}, {self._lambda(register, update.combine)});"
-                )
-                after = stand[register] = Register(f"{register.name}_here", register.dtype)
-                step = COMBINES[update.combine].step(read(register), read(sums))
-                self.line(f"const {kind} {self.register(after)} = {bare(self.value(step))};")
-                if register in scan.before:
-                    early[register] = Register(f"{register.name}_before", register.dtype)
-                    value = bare(self.value(read(after) - read(term)))
-                    self.line(f"const {kind} {self.register(early[register])} = {value};")
-                totals.append((update, total))
-            self.together = False
-            with self.block(f"if ({inside})"):
-                done: set[Register] = set()
-                for statement in loop.body:
-                    if isinstance(statement, Update):
-                        done.add(statement.register)
-                        continue
-                    now = {r: stand[r] if r in done else early.get(r, stand[r]) for r in stand}
-                    self.statements([_reading(statement, now)])
-            self.together = True
-            for update, total in totals:
-                register = update.register
-                held = Register("total", register.dtype)
-                self.names.give(held, total)
-                step = COMBINES[update.combine].step(read(register), read(held))
-                self.line(f"{self.register(register)} = {bare(self.value(step))};")
-                self.forget([register])
-
 
 def _updates(body: Sequence[Statement]) -> Iterator[Update | ArgUpdate]:
     for statement in body:
@@ -263,16 +208,3 @@ def renamed(statement: Statement, own: Mapping[Register, Register]) -> Statement
         case For(index=index, extent=extent, body=body, kind=kind):
             return For(index, extent, tuple(renamed(s, own) for s in body), kind)
     return statement
-
-
-def _reading(statement: Statement, now: dict[Register, Register]) -> Statement:
-    """A store with other registers in the place of some."""
-    if not isinstance(statement, Store):
-        raise InternalError("a running combination holds a statement that is no store")
-    changes: dict[Scalar, Scalar] = {}
-    for node in nodes_of([statement]):
-        if node.op.name == "register" and node.param in now:
-            changes[node] = read(now[node.param], node.free)
-    index = tuple(substitute(i, changes) for i in statement.index)
-    where = None if statement.where is None else substitute(statement.where, changes)
-    return Store(statement.buffer, index, substitute(statement.value, changes), statement.combine, where)

@@ -34,7 +34,7 @@ _TAKEN = frozenset(
     auto bool break case char const continue default do double else enum extern false float for goto if inline int long
     new operator private public register return short signed sizeof static struct switch template this true typedef
     union unsigned using void volatile while class delete throw try catch namespace and or not xor
-    status first rank team item active tile k main threadIdx blockIdx blockDim gridDim warpSize
+    status first scratch rank team item active tile u k main threadIdx blockIdx blockDim gridDim warpSize
     """.split()  # noqa: SIM905
 ).union(REGISTER.values(), FUNCTIONS, [f"{name}f" for name in FUNCTIONS])
 
