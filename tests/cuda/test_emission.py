@@ -187,6 +187,38 @@ def test_neighbouring_columns(dtype: str) -> None:
             np.testing.assert_allclose(got.astype("f8"), want.astype("f8"), 1e-12, err_msg=note)
 
 
+def test_loops_that_follow_each_other_are_launches(device: HostDevice) -> None:
+    """What a loop over columns, or over images, needs of earlier ones waits in scratch memory; blocks share each loop."""
+    x = T.dmatrix("x")
+    mean = x.mean(0)
+    spread = T.sqrt(((x - mean) ** 2).mean(0) + 0.5)
+    skew = (((x - mean) / spread) ** 3).sum(0)
+    compiled = function([x], [mean, skew, spread, T.exp(x - x.max(0)).sum(0)], device="cuda")
+    told_of = [told(s) for k in compiled.compilation.plan.program.kernels() for s in schedule(k).stages]
+    assert set(told_of) == {"team column packs spread", "team column source"}
+    assert len(told_of) >= 8
+    for size in ((2, 4), (3000, 12), (3, 500), (50, 7), (1, 1), (900, 2), (0, 3)):
+        u = np.random.default_rng(7).normal(size=size)
+        with np.errstate(all="ignore"):
+            centred = u - (u.mean(0) if size[0] else np.nan)
+            wide = np.sqrt((centred**2).mean(0) + 0.5) if size[0] else np.full(size[1], np.nan)
+        wanted = [u.mean(0) if size[0] else wide, ((centred / wide) ** 3).sum(0), wide]
+        if size[0]:
+            wanted.append(np.exp(u - u.max(0)).sum(0))
+            for got, want in zip(compiled(u), wanted, strict=True):
+                np.testing.assert_allclose(got, want, 1e-9, 1e-9, err_msg=f"{size}")
+    image = T.dtensor4("image")
+    channel = image.mean((0, 2, 3), keepdims=True)
+    deviation = ((image - channel) ** 2).mean((0, 2, 3))
+    compiled = function([image], [channel, deviation], device="cuda")
+    (kernel,) = compiled.compilation.plan.program.kernels()
+    assert [told(s) for s in schedule(kernel).stages] == ["team pairs packs spread", "team column source"] * 2
+    for shape in ((2, 3, 4, 5), (5, 2, 60, 70), (40, 70, 1, 3)):
+        v = np.random.default_rng(8).normal(size=shape)
+        for got, want in zip(compiled(v), (v.mean((0, 2, 3), keepdims=True), v.var((0, 2, 3))), strict=True):
+            np.testing.assert_allclose(got, want, 1e-9, 1e-12)
+
+
 def test_several_sums_of_neighbouring_columns(device: HostDevice) -> None:
     """One loop with several combinations, of several arrays and of one that is the same in every row."""
     n, m = parameter(0), parameter(1)

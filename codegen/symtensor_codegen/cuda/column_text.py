@@ -1,15 +1,18 @@
 """Combinations along columns where a thread has several neighbouring columns: it reads them in accesses of 16 bytes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 
+from symtensor_codegen.cuda.dependence import nodes_of, registers_in
+from symtensor_codegen.cuda.hoisting import MOST_HOISTED, invariants, reads_memory
 from symtensor_codegen.cuda.operations import MEMORY, REGISTER, literal
 from symtensor_codegen.cuda.packs import VECTOR_BYTES, Packs
-from symtensor_codegen.cuda.sharing import BLOCK, SCRATCH, Spread, as_bits, part_place
+from symtensor_codegen.cuda.sharing import BLOCK, SCRATCH, Spread, as_bits
 from symtensor_codegen.cuda.team_text import TeamWriter, renamed
 from symtensor_codegen.cuda.values import bare
-from symtensor_codegen.loops import For, Statement, Store
-from symtensor_codegen.scalar import COMBINES, Buffer, Register, Scalar, as_int, read
+from symtensor_codegen.loops import Declare, For, Statement, Store, map_values
+from symtensor_codegen.scalar import COMBINES, Buffer, Register, Scalar, as_int, read, register_op
 from symtensor_codegen.substitution import stride, substitute
 
 
@@ -47,7 +50,7 @@ class ColumnWriter(TeamWriter):
         with self.block("if (gridDim.y > 1)"):
             with self._columns(packs, first):
                 for position, result in enumerate(results.values()):
-                    place = part_place(self.stage.chain, position, BLOCK)
+                    place = spread.place(self.stage.chain, position, BLOCK)
                     self._store(Store(SCRATCH, (place,), as_bits(read(result))))
             self.line("continue;")
         with self._columns(packs, first):
@@ -62,32 +65,61 @@ class ColumnWriter(TeamWriter):
         """The loop over rows: packs of several of them are on their way before the first is used."""
         index = self.names.of(loop.index, loop.index.param.name)
         near, gap = self.names.fresh("near"), self.names.fresh("gap")
-        moving = [load for load in packs.loads if loop.index in load[1].free]
-        ahead = packs.ahead(len(moving))
+        ahead = packs.ahead(len(packs.loads))
         here, each = f"{near} + u * {gap}", f"for (int u = 0; u < {ahead}; ++u)"
         names = {load: self.names.fresh(f"{load[0].name}_pack") for load in packs.loads}
-        elements = {load: f"{name}[u].v[k]" if load in moving else f"{name}.v[k]" for load, name in names.items()}
-        for load, name in names.items():
-            if load not in moving:
-                self.line(f"{self._pack_type(MEMORY[load[0].dtype], packs)} {name};")
-                self.line(f"if ({begin} < {end}) {name} = {self._read_columns(packs, *load, first)};")
+        body = self._fixed(packs, loop, body, f"{begin} < {end}", first)
         self.line(f"const i64 {gap} = team;")
         self.line("#pragma unroll 1")
         with self.block(f"for (i64 {near} = {begin} + rank; {near} < {end}; {near} += {ahead} * {gap})"):
-            for load in moving:
-                self.line(f"{self._pack_type(MEMORY[load[0].dtype], packs)} {names[load]}[{ahead}];")
+            for load, name in names.items():
+                self.line(f"{self._pack_type(MEMORY[load[0].dtype], packs)} {name}[{ahead}];")
             self.line("#pragma unroll")
             with self.block(each), self.block(f"if ({here} < {end})"):
                 self.line(f"const i64 {index} = {here};")
-                for load in moving:
-                    self.line(f"{names[load]}[u] = {self._read_columns(packs, *load, first)};")
+                for load, name in names.items():
+                    self.line(f"{name}[u] = {self._read_columns(packs, *load, first)};")
             self.line("#pragma unroll")
             with self.block(each), self.block(f"if ({here} < {end})"):
                 self.line(f"const i64 {index} = {here};")
                 with self._columns(packs, first):
-                    self.elements = elements
+                    self.elements = {load: f"{name}[u].v[k]" for load, name in names.items()}
                     self.statements(body)
                     self.elements = {}
+
+    def _fixed(
+        self, packs: Packs, loop: For, body: Sequence[Statement], filled: str, first: str
+    ) -> Sequence[Statement]:
+        """Compute what is the same in all rows, for each column; the body with that in its place."""
+        own = {s.register for s in body if isinstance(s, Declare)}
+
+        def varies(node: Scalar) -> bool:
+            return loop.index in node.free or not own.isdisjoint(registers_in(node))
+
+        kept: dict[Scalar, Register] = {}
+        for value in (
+            *invariants(body, varies, lambda node: False)[:MOST_HOISTED],
+            *[n for n in nodes_of(body) if n.op is register_op and n.param not in own],
+        ):
+            kept[value] = self._in_pack(Register("fixed", value.dtype), "here")
+        changes = {value: read(register, value.free) for value, register in kept.items()}
+        body = map_values(tuple(body), partial(substitute, replacements=changes))
+        if not kept:
+            return body
+        for register in kept.values():
+            self.line(f"{self._pack_type(REGISTER[register.dtype], packs)} {self._whole(register)};")
+        with self._columns(packs, first):
+            self.statements(self.stage.body[: self.stage.body.index(loop)])
+            reading = [value for value in kept if reads_memory(value, lambda node: False)]
+            self._set({value: register for value, register in kept.items() if value not in reading})
+            if reading:
+                with self.block(f"if ({filled})"):
+                    self._set({value: kept[value] for value in reading})
+        return body
+
+    def _set(self, values: Mapping[Scalar, Register]) -> None:
+        for value, register in values.items():
+            self.line(f"{self.register(register)} = {bare(self.value(value))};")
 
     def _totals_of_columns(self, register: Register, own: Register, combine: str, packs: Packs) -> Register:
         """The combination of what every thread of the team has, for each of its columns."""

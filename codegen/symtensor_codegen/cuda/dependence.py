@@ -130,7 +130,7 @@ def scan_of(loop: For) -> Scan | None:
     facts = touched(loop.body)
     if facts.reads & facts.writes or any(u.combine not in COMBINES for u in updates):
         return None
-    if any(registers & _registers(u.value) for u in updates):
+    if any(registers & registers_in(u.value) for u in updates):
         return None
     for store in stores:
         if store.combine is not None:
@@ -150,5 +150,6 @@ def _compacts(store: Store, updates: Sequence[Update]) -> bool:
     )
 
 
-def _registers(value: Scalar) -> set[Register]:
+def registers_in(value: Scalar) -> set[Register]:
+    """The registers that a value reads."""
     return {n.param for n in topological([value], lambda n: n.args) if n.op is register_op}

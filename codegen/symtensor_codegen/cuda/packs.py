@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from symtensor_codegen.cuda.dependence import nodes_of, touched
+from symtensor_codegen.cuda.launch_numbers import LARGEST_TEAM
 from symtensor_codegen.cuda.operations import FUNCTIONS, is_expanded
-from symtensor_codegen.loops import ArgUpdate, Check, Declare, For, Statement, Store
+from symtensor_codegen.loops import ArgUpdate, Check, Declare, For, Statement, Store, Update
 from symtensor_codegen.scalar import Buffer, Scalar, as_int, checked_op, guarded_op, load_op
 from symtensor_codegen.substitution import stride, substitute
 
@@ -17,6 +18,7 @@ VECTOR_BYTES = 16
 MANY = 40  # operations of a long iteration
 BATCH = 4  # packs on their way to a thread of a loop that only reads
 MOST_COLUMNS = 4  # of a thread
+MOST_SHARED = 48 << 10  # bytes that a block may declare
 READS = 8  # the same where it reads element by element
 _LONG = FUNCTIONS - {"abs", "fabs", "floor", "ceil", "trunc", "rint", "fma", "min", "max", "sqrt"}
 
@@ -75,19 +77,26 @@ def packs_of(loop: For, body: Sequence[Statement]) -> Packs | None:
     return Packs(width, tuple(loads), tuple(stores), is_heavy(body))
 
 
-def packs_of_columns(loop: For, column: For) -> Packs | None:
-    """How a loop that combines columns reads several neighbours at once; None where it cannot."""
+def packs_of_columns(loop: For, column: For, before: Sequence[Statement]) -> Packs | None:
+    """How a loop that combines columns reads several neighbours at once; None where it cannot.
+
+    ``before`` are the statements of a column before the loop.
+    """
     packs = packs_of(replace(column, body=loop.body), loop.body)
-    if packs is None or packs.stores or not packs.loads or any(isinstance(s, ArgUpdate) for s in loop.body):
+    if packs is None or packs.stores or any(isinstance(s, ArgUpdate) for s in loop.body):
         return None
-    declared = {s.register for s in loop.body if isinstance(s, Declare)}
-    if touched(loop.body).seen - declared:
+    if not all(isinstance(s, (Declare, Update)) for s in before):
         return None
-    for _, place in packs.loads:
+    moving = tuple((buffer, place) for buffer, place in packs.loads if loop.index in place.free)
+    for _, place in moving:
         others = [node for node in place.free if node is not column.index]
         if any(stride(place, node) is None for node in others):
             return None
-    return replace(packs, width=min(packs.width, MOST_COLUMNS))
+    kinds = {register.dtype for register in touched(loop.body).registers}
+    width, each = min(packs.width, MOST_COLUMNS), LARGEST_TEAM * sum(max(kind.itemsize, 4) for kind in kinds)
+    while each * (width + 1) > MOST_SHARED:  # for exchanges of packs, and of single columns beside them
+        width //= 2
+    return replace(packs, loads=moving, width=width) if moving and width > 1 else None
 
 
 def sole_load(loop: For, body: Sequence[Statement]) -> tuple[Buffer, Scalar] | None:

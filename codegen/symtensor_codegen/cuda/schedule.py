@@ -40,6 +40,7 @@ from symtensor_codegen.cuda.launch_numbers import (
 )
 from symtensor_codegen.cuda.nested_sums import merged
 from symtensor_codegen.cuda.packs import Packs, packs_of, packs_of_columns
+from symtensor_codegen.cuda.phases import phases
 from symtensor_codegen.cuda.sharing import PARTS, Spread, gathering, running_share, spread_of
 from symtensor_codegen.cuda.tiles import Tiles, tile_shape, tiles_of
 from symtensor_codegen.expr import topological
@@ -65,7 +66,8 @@ class Stage:
     loops a thread takes several iterations at once. ``column``: a team is a column. ``owners``: stores are shared out
     among threads that all do the same. ``fans``: the loops of an item may be run by blocks of their own. ``spread``:
     several blocks may share the loop of an item; each leaves what it combined in scratch memory, and the next stage,
-    whose ``source`` this one is, goes on from there: with ``scans``, through the same shares.
+    whose ``source`` this one is, goes on from there: with ``scans``, through the same shares. ``kept``: words of
+    scratch memory that an item has from stage to stage.
     """
 
     form: Form
@@ -81,6 +83,7 @@ class Stage:
     tiles: Tiles | None = None
     spread: Spread | None = None
     source: "Stage | None" = None
+    kept: int = 0
 
     @cached_property
     def items(self) -> Dim:
@@ -171,14 +174,11 @@ class Stage:
         return size_of(loop.extent, parameters) * (1 if inner is None else size_of(inner.extent, parameters))
 
     def scratch(self, parameters: Sequence[int], multiprocessors: int) -> int:
-        """The bytes of scratch memory that the parts of items need."""
-        if self.spread is None:
-            return 0
-        parts = self.parts(parameters, multiprocessors)
-        if parts == 1:
-            return 0
+        """The bytes of scratch memory that items need."""
         items = math.prod([size_of(loop.extent, parameters) for loop in self.chain])
-        return 8 * parts * items * self.spread.words
+        parts = self.parts(parameters, multiprocessors)
+        words = 0 if self.spread is None or parts == 1 else parts * self.spread.words
+        return 8 * items * (words + self.kept)
 
     def _team(self, sizes: Sequence[int], parameters: Sequence[int], multiprocessors: int) -> Shape | None:
         shared = (*self.split, *[scanned for scanned, _ in self.scans])
@@ -245,7 +245,7 @@ class Schedule:
     @property
     def spreads(self) -> bool:
         """Whether blocks may share items: the kernel then has scratch memory, an argument after its buffers."""
-        return any(stage.spread is not None for stage in self.stages)
+        return any(stage.spread is not None or stage.kept for stage in self.stages)
 
     def scratch(self, parameters: Sequence[int], multiprocessors: int) -> int:
         """The bytes of scratch memory of a launch."""
@@ -256,12 +256,31 @@ def schedule(kernel: Kernel) -> Schedule:
     """Cut a finished kernel into stages and choose their forms."""
     stages: list[Stage] = []
     for part in _parts(merged(kernel.body)):
-        made = _stage(part)
-        if made.spread is None:
-            stages.append(made)
-        else:
-            stages += _resuming(made, made.spread) if made.scans else (made, _gathering(made, made.spread))
+        bodies, words = _phases(part)
+        for body in bodies:
+            made = replace(_stage(body), kept=words)
+            if made.spread is None:
+                stages.append(made)
+                continue
+            spread = replace(made.spread, before=words)
+            made = replace(made, spread=spread)
+            stages += _resuming(made, spread) if made.scans else (made, _gathering(made, spread))
     return Schedule(tuple(stages))
+
+
+def _phases(part: tuple[Statement, ...]) -> tuple[list[tuple[Statement, ...]], int]:
+    """A part cut between its loops, and the words that an item keeps meanwhile.
+
+    Only where an item's memory is scattered: a row is better read again while it is still in a cache.
+    """
+    chain, body = _chain(part)
+    loops = [s for s in body if isinstance(s, For)]
+    if not chain or len(loops) < 2 or not (_is_column(chain, loops, body) or any(map(_inner, loops))):
+        return [part], 0
+    bodies, words = phases(chain, body)
+    for loop in reversed(chain):
+        bodies = [(replace(loop, body=inner),) for inner in bodies]
+    return bodies, words
 
 
 def _parts(body: tuple[Statement, ...]) -> list[tuple[Statement, ...]]:
@@ -300,7 +319,7 @@ def _stage(part: tuple[Statement, ...]) -> Stage:
         elif scans or spread is None or spread.loop in pairs:
             packs = {}
         else:
-            wide = packs_of_columns(spread.loop, chain[-1])
+            wide = packs_of_columns(spread.loop, chain[-1], body[: body.index(spread.loop)])
             packs = {} if wide is None else {chain[-1]: wide}
         fans = bool(chain) and not column and _are_apart(body, split)
         return Stage(

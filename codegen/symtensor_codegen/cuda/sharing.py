@@ -24,18 +24,25 @@ class Spread:
     """A loop of an item that several blocks may share, and what it combines: registers with their ways, and extremes.
 
     ``running``: the loop is that of a running combination without its stores. Blocks leave their parts in one launch,
-    and run the whole loop in the next, each from what the parts before its own come to.
+    and run the whole loop in the next, each from what the parts before its own come to. ``before``: words of each item
+    in scratch memory before all parts.
     """
 
     loop: For
     combined: tuple[tuple[Register, str], ...]
     extremes: tuple[ArgUpdate, ...] = ()
     running: bool = False
+    before: int = 0
 
     @property
     def words(self) -> int:
         """How many words a block leaves for each item."""
         return len(self.combined) + 2 * len(self.extremes)
+
+    def place(self, chain: Sequence[For], word: int, part: Scalar) -> Scalar:
+        """Where a word of a part of an item is in the scratch memory."""
+        items = as_int(product([loop.extent for loop in chain]))
+        return (as_int(word) * PARTS + part + self.before) * items + item_number(chain)
 
 
 def spread_of(chain: Sequence[For], body: Sequence[Statement], split: Sequence[For]) -> Spread | None:
@@ -84,7 +91,7 @@ def gathering(spread: Spread, chain: Sequence[For], parts: Scalar) -> For:
     part = scalar.index("part", parts)
 
     def left(word: int, dtype: DType) -> Scalar:
-        return from_bits(scalar.load(SCRATCH, (part_place(chain, word, part),)), dtype)
+        return from_bits(scalar.load(SCRATCH, (spread.place(chain, word, part),)), dtype)
 
     updates: list[Statement] = [Update(r, way, left(k, r.dtype)) for k, (r, way) in enumerate(spread.combined)]
     for k, extreme in enumerate(spread.extremes):
@@ -100,12 +107,6 @@ def item_number(chain: Sequence[For]) -> Scalar:
     for loop in chain:
         number = number * as_int(loop.extent) + loop.index
     return number
-
-
-def part_place(chain: Sequence[For], register: int, part: Scalar) -> Scalar:
-    """Where a part of an item is in the scratch memory."""
-    items = as_int(product([loop.extent for loop in chain]))
-    return (as_int(register) * PARTS + part) * items + item_number(chain)
 
 
 def as_bits(value: Scalar) -> Scalar:

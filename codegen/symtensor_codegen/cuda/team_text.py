@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from symtensor_codegen.cuda.dependence import touched
 from symtensor_codegen.cuda.loop_text import LoopWriter
 from symtensor_codegen.cuda.operations import REGISTER, literal
-from symtensor_codegen.cuda.sharing import BLOCK, SCRATCH, Spread, as_bits, part_place
+from symtensor_codegen.cuda.sharing import BLOCK, SCRATCH, Spread, as_bits
 from symtensor_codegen.cuda.values import bare
 from symtensor_codegen.dtypes import int64
 from symtensor_codegen.loops import (
@@ -140,7 +140,7 @@ class TeamWriter(LoopWriter):
         left = [results[register][0] for register, _ in spread.combined]
         left += [register for extreme in spread.extremes for register in (extreme.best, extreme.place)]
         for position, register in enumerate(left):
-            place = part_place(self.stage.chain, position, BLOCK)
+            place = spread.place(self.stage.chain, position, BLOCK)
             self._store(Store(SCRATCH, (place,), as_bits(read(register))))
 
     # What threads combine -----------------------------------------------------------------------------------------
