@@ -155,6 +155,28 @@ def test_axes_in_another_order(dtype: str) -> None:
             np.testing.assert_array_equal(got, want, err_msg=f"{position} of {size}")
 
 
+def _cut(number: float, target: str) -> int:
+    """What a number becomes as an integer: by way of 32 bits, or 64; beyond those the least integer."""
+    bits = 64 if target in ("int64", "uint64", "uint32") else 32
+    least, beyond = -(1 << bits - 1), target == "uint64" and number >= 2.0**63
+    number = number - 2.0**63 if beyond else number
+    whole = int(number) if least <= number < -least else least
+    return (whole ^ (1 << 63) if beyond else whole) % (1 << np.dtype(target).itemsize * 8)
+
+
+@pytest.mark.parametrize("target", ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"])
+def test_numbers_that_integers_cannot_hold(target: str) -> None:
+    numbers = [0, -0.9, 1.5, 127.5, 128, 255.9, 256, -129, 32768, -32769, 65536, 2.0**31 - 1, 2.0**31, -(2.0**31)]
+    numbers += [-(2.0**31) - 1, 2.0**32, 2.0**32 + 5, 2.0**53, 2.0**63, -(2.0**63), 2.0**64, 1e30, -1e30]
+    for source in ("float64", "float32", "float16"):
+        with np.errstate(over="ignore"):
+            values = np.array([*numbers, np.inf, -np.inf, np.nan]).astype(source)
+        x = T.TensorType(source, (None,))("x")
+        found = function([x], T.cast(x, target), device="cuda")(values)
+        wanted = [_cut(float(value), target) for value in values]
+        np.testing.assert_array_equal(found.view(f"u{found.itemsize}"), np.array(wanted, f"u{found.itemsize}"))
+
+
 def test_rows_that_begin_anywhere() -> None:
     """Packs are for rows that begin at multiples of them; others are read one by one."""
     x = T.fmatrix("x")
@@ -188,7 +210,7 @@ def test_neighbouring_columns(dtype: str) -> None:
 
 
 def test_loops_that_follow_each_other_are_launches(device: HostDevice) -> None:
-    """What a loop over columns, or over images, needs of earlier ones waits in scratch memory; blocks share each loop."""
+    """What a loop over columns, or over images, needs of earlier ones is in scratch memory; blocks share each loop."""
     x = T.dmatrix("x")
     mean = x.mean(0)
     spread = T.sqrt(((x - mean) ** 2).mean(0) + 0.5)

@@ -281,7 +281,7 @@ def convert(a: str, source: DType, target: DType) -> str:
         if target is dtypes.uint64:
             return f"st_to_u64({a})"
         # Through a signed type: negative values wrap, as NumPy's do.
-        wide = "i64" if target.bits >= 32 else "i32"
+        wide = "i64" if target in (dtypes.int64, dtypes.uint32) else "i32"
         made = f"st_to_int<{wide}>({a})"
         return made if target is dtypes.int64 else f"({kind}){made}"
     return f"({kind}){a}"

@@ -103,14 +103,10 @@ template <class T> {_INLINE} T st_shift_right(T a, T b) {{
 }}
 """,
     "st_to_int": f"""\
-// A number beyond the integers, which C leaves open, becomes the nearest one, and NaN the least.
+// What is beyond the integers, or no number, becomes the least of them, as on the processors of PCs.
 template <class I, class T> {_INLINE} I st_to_int(T x) {{
-#ifndef ST_HOST
-    return (I)x;
-#else
-    const I least = (I)((u64)1 << (8 * sizeof(I) - 1));
-    return x >= -(T)least ? ~least : x > (T)least ? (I)x : least;
-#endif
+    const T limit = (T)((u64)1 << (8 * sizeof(I) - 1));
+    return x >= -limit && x < limit ? (I)x : (I)((u64)1 << (8 * sizeof(I) - 1));
 }}
 """,
     "st_to_u64": f"""\
@@ -334,6 +330,7 @@ NEEDS: Final[dict[str, tuple[str, ...]]] = {
     "st_round_half": ("st_half_to_float", "st_float_to_half"),
     "st_checked": ("st_fail",),
     "st_team_sync": ("st_team_mask",),
+    "st_to_u64": ("st_to_int",),
     "st_reduce_row": ("st_team_mask", "st_lanes"),
     "st_extreme_row": ("st_team_mask", "st_lanes"),
     "st_scan_row": ("st_team_mask", "st_lanes"),

@@ -8,7 +8,16 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-from symtensor_codegen.cuda.operations import EXACT, FUNCTIONS, REGISTER, SPELL, exact_arithmetic, is_expanded, literal
+from symtensor_codegen.cuda.operations import (
+    EXACT,
+    FUNCTIONS,
+    MEMORY,
+    REGISTER,
+    SPELL,
+    exact_arithmetic,
+    is_expanded,
+    literal,
+)
 from symtensor_codegen.dtypes import DType
 from symtensor_codegen.errors import InternalError
 from symtensor_codegen.expr import topological
@@ -29,14 +38,21 @@ from symtensor_codegen.scalar import (
 from symtensor_codegen.text import Names
 
 LONGEST = 70  # characters of an expression before it gets a variable
+# The words of C++20 and of CUDA, macros of the compiler, and the names that stages have for themselves.
 _TAKEN = frozenset(
     """
-    auto bool break case char const continue default do double else enum extern false float for goto if inline int long
-    new operator private public register return short signed sizeof static struct switch template this true typedef
-    union unsigned using void volatile while class delete throw try catch namespace and or not xor
-    status first scratch rank team item active tile u k main threadIdx blockIdx blockDim gridDim warpSize
+    alignas alignof and and_eq asm auto bitand bitor bool break case catch char char8_t char16_t char32_t class
+    co_await co_return co_yield compl concept const const_cast consteval constexpr constinit continue decltype
+    default delete do double dynamic_cast else enum explicit export extern false float for friend goto if inline
+    int long mutable namespace new noexcept not not_eq nullptr operator or or_eq private protected public
+    register reinterpret_cast requires return short signed sizeof static static_assert static_cast struct switch
+    template this thread_local throw true try typedef typeid typename union unsigned using virtual void volatile
+    wchar_t while xor xor_eq NULL asm typeof restrict linux unix
+    main threadIdx blockIdx blockDim gridDim warpSize
+    status first scratch rank team item active tile u k me owners
     """.split()  # noqa: SIM905
-).union(REGISTER.values(), FUNCTIONS, [f"{name}f" for name in FUNCTIONS])
+).union(REGISTER.values(), MEMORY.values(), FUNCTIONS, [f"{name}f" for name in FUNCTIONS])
+_RESERVED = re.compile(r"[pv]\d+|(?:bool|[fiu]\d+)_\d+|st_\w*|__\w*")  # parameters, values, packs, functions
 
 
 class Identifiers:
@@ -61,10 +77,10 @@ class Identifiers:
     def fresh(self, wanted: str) -> str:
         """An identifier that nothing else has."""
         base = re.sub(r"[\W_]+", "_", wanted, flags=re.ASCII).strip("_") or "value"
-        if base[0].isdigit() or base.startswith("st_"):
+        if base[0].isdigit() or _RESERVED.fullmatch(f"{base}_1"):
             base = f"n{base}"
         name, number = base, 1
-        while name in self._used or name in _TAKEN or re.fullmatch(r"[pv]\d+", name):
+        while name in self._used or name in _TAKEN or _RESERVED.fullmatch(name):
             number += 1
             name = f"{base}_{number}"
         self._used.add(name)
