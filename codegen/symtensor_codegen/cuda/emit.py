@@ -71,7 +71,8 @@ class StageWriter(ScanWriter):
         declared = [f"    __shared__ {kind} {name}[{LARGEST_TEAM}];" for (_, kind), name in self.scratch.items()]
         body = "\n".join([*declared, *self.lines])
         note = f"// {self.kernel.name}: {self.stage.told}\n"
-        bounds = f"__launch_bounds__({self.stage.threads})"
+        resident = ", 2" if self.stage.scans else ""  # blocks of so many threads on a multiprocessor
+        bounds = f"__launch_bounds__({self.stage.threads}{resident})"
         return f'{note}extern "C" __global__ void {bounds} {symbol}({listed}) {{\n{body}\n}}\n'
 
     # Forms --------------------------------------------------------------------------------------------------------
