@@ -31,6 +31,7 @@ class Accesses(Values):
         names.give(SCRATCH, "scratch")
         self.written = {b for b in kernel.buffers if b in kernel.written}
         self.together = stage.form == "team"  # whether the threads of a team take the same steps here
+        self.all_active = False  # whether threads beyond the last item do not come here
         self.elements: dict[tuple[Buffer, Scalar], str] = {}  # variables that stand for the elements at places
         self.scratch: dict[tuple[str, str], str] = {}  # shared arrays by role and type
         self.tiles: dict[str, str] = {}  # types of the tiles in shared memory, by name
@@ -81,7 +82,7 @@ class Accesses(Values):
         conditions = []
         if self.together:
             conditions.append("rank == 0")
-        if self.stage.column:
+        if self.stage.column and not self.all_active:
             conditions.append("active")
         if store.where is not None:
             conditions.append(self.value(store.where))

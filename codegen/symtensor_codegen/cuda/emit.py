@@ -73,7 +73,8 @@ class StageWriter(ColumnWriter, ScanWriter, NestWriter):
         declared += [f"    __shared__ {kind} {name}[{PLACES}];" for name, kind in self.tiles.items()]
         body = "\n".join([*declared, *self.lines])
         note = f"// {self.kernel.name}: {self.stage.told}\n"
-        bounds = f"__launch_bounds__({self.stage.threads})"
+        resident = ", 2" if self.stage.scans else ""  # blocks of so many threads on a multiprocessor
+        bounds = f"__launch_bounds__({self.stage.threads}{resident})"
         return f'{note}extern "C" __global__ void {bounds} {symbol}({listed}) {{\n{body}\n}}\n'
 
     # Forms --------------------------------------------------------------------------------------------------------

@@ -35,6 +35,8 @@ from symtensor_codegen.substitution import substitute
 class LoopWriter(Accesses):
     """Writes statements, and loops that a thread runs by itself or shares with others one by one."""
 
+    reads_ahead = True  # whether loops that only read load several elements before they use the first
+
     def statements(self, body: Sequence[Statement]) -> None:
         """Write statements in the open block."""
         for statement in body:
@@ -103,11 +105,11 @@ class LoopWriter(Accesses):
         start = rank if begin == "0" else f"{begin} + {rank}"
         if packs is not None:
             self._packed(packs, loop, body, begin, end, rank, team)
-        elif (read := sole_load(loop, body)) is not None:
+        elif self.reads_ahead and (read := sole_load(loop, body)) is not None:
             self._reading_ahead(read, index, body, start, end, team)
         else:
             if unroll:
-                self.line(f"#pragma unroll {unroll}")
+                self.line(f"#pragma unroll {unroll if self.reads_ahead else 1}")
             with self.block(f"for (i64 {index} = {start}; {index} < {end}; {index} += {team})"):
                 self.statements(body)
 

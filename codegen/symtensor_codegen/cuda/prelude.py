@@ -148,6 +148,28 @@ template <class P, class T> static __device__ __forceinline__ void st_store_pack
 }
 #endif
 """,
+    # A pack stored in accesses of 16 bytes even if the compiler, with every optimisation, would rather have two of 8.
+    "st_put_pack": f"""\
+#ifdef ST_HOST
+template <class P, class T> {_INLINE} void st_put_pack(T* p, i64 at, const P& pack) {{ st_store_pack(p, at, pack); }}
+#else
+{_INLINE} void st_put_words(void* p, const u32& w) {{ *(u32*)p = w; }}
+{_INLINE} void st_put_words(void* p, const uint2& w) {{ *(uint2*)p = w; }}
+{_INLINE} void st_put_words(void* p, const uint4& w) {{
+    asm volatile("st.global.v4.b32 [%0], {{%1, %2, %3, %4}};"
+                 :: "l"(p), "r"(w.x), "r"(w.y), "r"(w.z), "r"(w.w) : "memory");
+}}
+{_INLINE} void st_put_words(void* p, const st_words<32>::type& w) {{
+    st_put_words(p, w.low);
+    st_put_words((char*)p + 16, w.high);
+}}
+template <class P, class T> {_INLINE} void st_put_pack(T* p, i64 at, const P& pack) {{
+    union both {{ typename st_words<sizeof(P)>::type out; P in; __device__ both() {{}} }} x;
+    x.in = pack;
+    st_put_words(p + at, x.out);
+}}
+#endif
+""",
     # Teams: blockDim.x threads beside each other (a power of two, at most 32 or the whole block).
     "st_team_mask": f"""\
 {_INLINE} unsigned st_team_mask() {{
@@ -329,6 +351,7 @@ template <class T, class Scratch, class Combine>
 NEEDS: Final[dict[str, tuple[str, ...]]] = {
     "st_round_half": ("st_half_to_float", "st_float_to_half"),
     "st_checked": ("st_fail",),
+    "st_put_pack": ("st_pack",),
     "st_team_sync": ("st_team_mask",),
     "st_to_u64": ("st_to_int",),
     "st_reduce_row": ("st_team_mask", "st_lanes"),

@@ -9,7 +9,8 @@ a column, a thread takes consecutive iterations. A register holds what it holds 
 store may stand before a value is combined or after it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from symtensor_codegen.cuda.dependence import Scan, nodes_of, touched
@@ -22,16 +23,12 @@ from symtensor_codegen.loops import For, Store, Update
 from symtensor_codegen.scalar import COMBINES, Buffer, Register, Scalar, as_int, read, register_op
 from symtensor_codegen.substitution import substitute
 
-IN_COLUMN = 8  # iterations that a thread takes at once
-IN_ROW = 4  # the same where neighbouring threads take neighbouring ones: the exchange needs registers for each
-PACKS_IN_ROW = 2
-
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
     """The iterations of a thread in a piece: ``count`` times ``width`` neighbours, from ``here`` on (for ``u``).
 
-    ``inside``: whether these are before ``end``.
+    ``inside``: whether these are before the end.
     """
 
     loop: For
@@ -41,7 +38,6 @@ class _Piece:
     width: int
     here: str
     inside: str
-    end: str
 
     @property
     def each(self) -> str:
@@ -50,6 +46,11 @@ class _Piece:
     @property
     def where_inside(self) -> str:
         return f"if ({self.inside})"
+
+    @property
+    def further(self) -> str:
+        """What is added to ``here`` within a pack."""
+        return "" if self.packs is None else " + k"
 
     @property
     def element(self) -> str:
@@ -80,8 +81,10 @@ class ScanWriter(TeamWriter):
         self.statements(self.stage.body[:at])
         registers = [register for register, _ in spread.combined]
         self.forget(registers)
+        self.reads_ahead = self.stage.column  # in a row a thread has one part, or two
         with self.block("if (gridDim.y > 1)"):
             self._split(gathering(spread, self.stage.chain, BLOCK))
+        self.reads_ahead = True
         self.forget(registers)
         self._share = begin, end
         self.statements([loop])
@@ -121,12 +124,15 @@ class ScanWriter(TeamWriter):
         self.line("#pragma unroll 1")
         with self.block(f"for (i64 {piece} = {begin}; {piece} < {end}; {piece} += {count * width} * team)"):
             self.line(f"const i64 {near} = {piece} + {mine};")
-            self.line(f"const int {left} = (int)({end} - {near} < 1 << 30 ? {end} - {near} : 1 << 30);")
-            step = _Piece(loop, scan.updates, packs, count, width, f"{near} + {further}", f"{further} < {left}", end)
+            rest = f"{end} - {near} < 1 << 30 ? {end} - {near} : 1 << 30"
+            self.line(f"const int {left} = (int)({f'!active ? 0 : {rest}' if self.stage.column else rest});")
+            step = _Piece(loop, scan.updates, packs, count, width, f"{near} + {further}", f"{further} < {left}")
             loaded = self._loaded(step)
             terms = self._terms(step, loaded)
             exchanged = {u.register: self._exchanged(step, u, terms[u.register]) for u in scan.updates}
+            self.all_active = True
             self._stored(step, loaded, terms, {register: before for register, (before, _) in exchanged.items()})
+            self.all_active = False
             for update in scan.updates:
                 self._update(update.register, update.combine, read(exchanged[update.register][1]))
 
@@ -161,27 +167,15 @@ class ScanWriter(TeamWriter):
             self.line(f"{REGISTER[register.dtype]} {name}{sizes};")
         self.line("#pragma unroll")
         with self.block(step.each):
-            if step.packs is None:  # the last element stands for those behind it, so that loads need no conditions
-                inside = self.names.fresh("inside")
-                self.line(f"const bool {inside} = {step.inside};")
-                self.line(f"const i64 {index} = {inside} ? {step.here} : {step.end} - 1;")
-                for update in step.updates:
-                    value = self.held(update.value)
-                    term = self.register(terms[update.register])
-                    self.line(f"{term} = {inside} ? {value} : {neutral[update.register]};")
-                return terms
-            self.line("#pragma unroll")
-            with self.block(_lanes(step)):
+            with self._iterations(step):
                 for register in terms:
                     self.line(f"{self.register(terms[register])} = {neutral[register]};")
-            with self.block(step.where_inside):
-                self.line("#pragma unroll")
-                with self.block(_lanes(step)):
-                    self.line(f"const i64 {index} = {step.here} + k;")
-                    self.elements = {place: f"{name}[u].v[k]" for place, name in loaded.items()}
-                    for update in step.updates:
-                        self.line(f"{self.register(terms[update.register])} = {bare(self.value(update.value))};")
-                    self.elements = {}
+            with self.block(step.where_inside), self._iterations(step):
+                self.line(f"const i64 {index} = {step.here}{step.further};")
+                self.elements = {place: f"{name}[u].v[k]" for place, name in loaded.items()}
+                for update in step.updates:
+                    self.line(f"{self.register(terms[update.register])} = {bare(self.value(update.value))};")
+                self.elements = {}
         return terms
 
     def _exchanged(self, step: _Piece, update: Update, term: Register) -> tuple[Register, Register]:
@@ -203,8 +197,7 @@ class ScanWriter(TeamWriter):
                 self._update(before, combine, read(term))
             else:
                 self.line(f"{self.register(before)} = {_neutral(update)};")
-                self.line("#pragma unroll")
-                with self.block(_lanes(step)):
+                with self._iterations(step):
                     self._update(before, combine, read(term))
         operands = f"{name}, {_neutral(update)}, {self._scratch(register)}, {self._lambda(register, combine)}"
         form = "column" if self.stage.column else "row"
@@ -234,30 +227,38 @@ class ScanWriter(TeamWriter):
             if not self.stage.column:
                 begun()
             if step.packs is None:
-                self._iteration(step, step.here, terms, now)
+                self._iteration(step, terms, now)
                 return
             out = {store: self.names.fresh(f"{store[0].name}_out") for store in step.packs.stores}
             for (buffer, _), name in out.items():
                 self.line(f"st_pack<{MEMORY[buffer.dtype]}, {step.width}> {name};")
-            self.line("#pragma unroll")
-            with self.block(_lanes(step)):
+            with self._iterations(step):
                 self.elements = {place: f"{name}[u].v[k]" for place, name in loaded.items()}
                 self.elements |= {place: f"{name}.v[k]" for place, name in out.items()}
-                self._iteration(step, f"{step.here} + k", terms, now)
+                self._iteration(step, terms, now)
                 self.elements = {}
             for (buffer, place), name in out.items():
-                self.line(f"st_store_pack({self._pack(buffer, place, step.loop, step.here)}, {name});")
+                self.line(f"st_put_pack({self._pack(buffer, place, step.loop, step.here)}, {name});")
 
-    def _iteration(
-        self, step: _Piece, here: str, terms: Mapping[Register, Register], now: Mapping[Register, Register]
-    ) -> None:
+    def _iteration(self, step: _Piece, terms: Mapping[Register, Register], now: Mapping[Register, Register]) -> None:
         """The statements of one iteration, with registers and values of this thread."""
-        self.line(f"const i64 {self.names.of(step.loop.index, step.loop.index.param.name)} = {here};")
+        index = self.names.of(step.loop.index, step.loop.index.param.name)
+        self.line(f"const i64 {index} = {step.here}{step.further};")
         for statement in step.loop.body:
             if isinstance(statement, Update):
                 self._update(now[statement.register], statement.combine, read(terms[statement.register]))
             elif isinstance(statement, Store):
                 self._store(_reading(statement, now))
+
+    @contextmanager
+    def _iterations(self, step: _Piece) -> Iterator[None]:
+        """Each iteration of a pack, where there are packs."""
+        if step.packs is None:
+            yield
+            return
+        self.line("#pragma unroll")
+        with self.block(f"for (int k = 0; k < {step.width}; ++k)"):
+            yield
 
     def _named(self, register: Register, text: str) -> Register:
         """A register of the same type with this text for a name."""
@@ -267,19 +268,14 @@ class ScanWriter(TeamWriter):
 
 
 def _batch(loop: For, scan: Scan, width: int, column: bool) -> int:
-    """How many packs, or single elements, a thread takes in a piece."""
-    count = IN_COLUMN if column else IN_ROW if width == 1 else PACKS_IN_ROW
-    if is_heavy(loop.body):
-        count = max(count // 4, 1)
+    """How many packs, or single elements, a thread takes in a piece: its values must fit in registers."""
     words = sum(max(update.register.dtype.itemsize // 4, 1) for update in scan.updates)
-    most = 2 * (IN_COLUMN if column else IN_ROW)  # words of 4 bytes, for the values that a thread holds
+    count, most = (8, 16) if column else (4, 4) if width == 1 else (2, 8)
+    if is_heavy(loop.body):
+        count //= 2
     while count > 1 and count * width * words > most:
         count //= 2
     return count
-
-
-def _lanes(step: _Piece) -> str:
-    return f"for (int k = 0; k < {step.width}; ++k)"
 
 
 def _neutral(update: Update) -> str:
