@@ -26,8 +26,9 @@ class UpdateError(UserError, TypeError):
 class In:
     """An input of a function, with a default value, a name for keyword calls, and conversion rules.
 
-    ``update`` is not supported (use a shared variable); ``mutable`` and ``borrow`` are accepted: inputs are
-    never changed here.
+    ``strict``: the argument must be a NumPy array of the input's element type, nothing is converted.
+    ``allow_downcast``: it is converted even where precision is lost. ``update`` is not supported (use a shared
+    variable); ``mutable`` and ``borrow`` are accepted: inputs are never changed here.
     """
 
     def __init__(
@@ -102,7 +103,7 @@ def as_inputs(inputs: Iterable[Any] | None, allow_downcast: bool | None) -> list
             made.allow_downcast = allow_downcast
         if made.value is not None:
             what = f"function: default value of the input {describe(variable)}"
-            converted(made.value, variable.type, what, made.allow_downcast)
+            converted(made.value, variable.type, what, made.allow_downcast, strict=made.strict)
         result.append(made)
     return result
 

@@ -67,7 +67,7 @@ class _CheckedFunction(Function):
         if self.device == CPU and self.mode != "reference":
             return super()._received(value, given, what)
         kind = given.variable.type
-        return converted(copied_home(value), kind, what, given.allow_downcast)
+        return converted(copied_home(value), kind, what, given.allow_downcast, strict=given.strict)
 
     def _rewritten(self) -> tuple[Tensor, ...]:
         return self.compilation.stages[-1].outputs

@@ -264,13 +264,14 @@ class Function:
             what = f"{name}: {self._labels[position]}"
             value = values.get(position, given.value)
             if value is None:
-                raise TypeError(f"{what} is missing: pass a value of type {given.variable.type}")
+                fault = "got None" if position in values else "is missing"
+                raise TypeError(f"{what} {fault}: pass a value of type {given.variable.type}")
             if isinstance(value, SharedVariable):
                 raise TypeError(f"{what} got a shared variable; pass its get_value()")
             if is_device_array(value):
                 result.append(self._received(value, given, what))
                 continue
-            array = converted(value, given.variable.type, what, given.allow_downcast, _ADVICE)
+            array = converted(value, given.variable.type, what, given.allow_downcast, _ADVICE, given.strict)
             check_sizes(array.shape, given.variable.type, what)
             result.append(array)
         return tuple(result)

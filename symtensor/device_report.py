@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .pipeline import Compilation
 
 TITLES = ("launch", "form", "threads", "registers", "spill bytes", "shared bytes")
-UNCHOSEN = "The kernels of matrix products are chosen by the first call, for its sizes; explain() tells then."
+UNCHOSEN = "The kernels of matrix products are chosen on a device, by the first call with new sizes."
 
 
 def launches(compilation: "Compilation") -> str:

@@ -193,14 +193,23 @@ def check_sizes(shape: tuple[int, ...], kind: TensorType, what: str) -> None:
 
 
 def converted(
-    value: Any, kind: TensorType, what: str, downcast: bool | None = False, advice: str = "convert it"
+    value: Any,
+    kind: TensorType,
+    what: str,
+    downcast: bool | None = False,
+    advice: str = "convert it",
+    strict: bool = False,
 ) -> npt.NDArray[Any]:
     """``value`` as an exact, C-contiguous ndarray of a type's element type and rank.
 
     Arrays are converted only where every value of their type fits (``downcast=True`` allows any conversion
     between numbers); lists and Python numbers where this value fits, and Python floats also into floatX.
+    ``strict``: nothing is converted, and only NumPy's arrays and scalars are taken.
     """
     wanted = kind.element.numpy
+    if strict and not (isinstance(value, (np.ndarray, np.generic)) and value.dtype == wanted):
+        got = getattr(value, "dtype", None) or type(value).__name__
+        raise DTypeError(f"{what}: a strict input takes NumPy arrays of {kind.dtype} only, not {got}; convert it first")
     if isinstance(value, Tensor):
         raise TypeError(f"{what}: expected an array, got the expression {value!r}; compile it or use .eval()")
     array = _numeric(value, what)

@@ -55,6 +55,32 @@ def values(shape: tuple[int, ...], dtype: str) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 2 if dtype == "bool" else 100, shape).astype(dtype)
 
 
+class TestNumbers:
+    def test_they_are_told_and_compared(self, device: CudaDevice) -> None:
+        """As the results of the same program on the CPU, which are NumPy's numbers."""
+        half, more = (DeviceArray.upload(device, np.array(v, "f8")) for v in (0.5, 0.75))
+        assert f"{half:.3f} {half}" == "0.500 0.5"
+        assert half == 0.5
+        assert half != 0.25
+        assert half < more
+        assert half <= 0.5
+        assert more > half
+        assert more >= 0.75
+        assert min(half, more) is half
+        assert 0.75 in [half, more]
+        assert len({half, more, half}) == 2
+
+    def test_arrays_are_not(self, device: CudaDevice) -> None:
+        array = DeviceArray.upload(device, np.arange(3.0))
+        with pytest.raises(TypeError, match="not compared element by element: copy them first"):
+            assert array == 1.0
+        with pytest.raises(TypeError, match="not compared"):
+            assert array < array.copy()
+        assert array == array
+        assert array in [array]
+        assert f"{array}" == str(array)
+
+
 class TestHost:
     @pytest.mark.parametrize("dtype", DTYPES)
     @pytest.mark.parametrize("shape", SHAPES)

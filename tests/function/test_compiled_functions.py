@@ -15,6 +15,7 @@ import symtensor.tensor as T
 from symtensor import In, config, function, grad, shared
 from symtensor.functions import EVALUATIONS, _evaluations
 from symtensor.settings import ConfigError
+from symtensor_codegen.errors import DTypeError
 
 
 def step(**options: Any) -> tuple[Any, Any]:
@@ -247,6 +248,27 @@ def test_profile_only_when_asked_for() -> None:
     with config.change(profile=True):
         assert function([x], x + 1).profile is not None
         assert function([x], x + 1, profile=False).profile is None
+
+
+def test_strict_inputs() -> None:
+    """Theano's word for arguments that are taken as they are or not at all."""
+    x = T.dvector("x")
+    for mode in ("fast_run", "debug"):
+        double = function([In(x, strict=True)], x * 2, mode=mode)
+        np.testing.assert_array_equal(double(np.ones(2)), [2, 2])
+        for wrong, got in (([1.0, 1.0], "list"), (np.ones(2, "f4"), "float32"), (np.ones(2, "i8"), "int64")):
+            with pytest.raises(DTypeError, match=f"a strict input takes NumPy arrays of float64 only, not {got}"):
+                double(wrong)
+    with pytest.raises(DTypeError, match="default value"):
+        function([In(x, strict=True, value=[1.0])], x)
+
+
+def test_none_is_not_a_missing_argument() -> None:
+    x = T.dvector("x")
+    with pytest.raises(TypeError, match=r"input x .* got None: pass a value of type"):
+        function([x], x)(None)
+    with pytest.raises(TypeError, match=r"input x .* is missing"):
+        function([x], x)()
 
 
 # SYMTENSOR_DUMP ---------------------------------------------------------------------------------------------

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import operator
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy
@@ -108,6 +110,34 @@ class DeviceArray:
 
     def __bool__(self) -> bool:
         return bool(self.item())
+
+    def __format__(self, form: str) -> str:
+        return str(self) if self.shape and not form else format(self.item() if not self.shape else self.numpy(), form)
+
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> Any:
+        return self is other or self._compared(operator.eq, other)
+
+    def __lt__(self, other: object) -> Any:
+        return self._compared(operator.lt, other)
+
+    def __le__(self, other: object) -> Any:
+        return self._compared(operator.le, other)
+
+    def __gt__(self, other: object) -> Any:
+        return self._compared(operator.gt, other)
+
+    def __ge__(self, other: object) -> Any:
+        return self._compared(operator.ge, other)
+
+    def _compared(self, how: Callable[[Any, Any], Any], other: object) -> Any:
+        """Compare a number; arrays of the host would be compared element by element, which nothing here does."""
+        if self.shape:
+            raise TypeError(
+                f"arrays on {self.device.name} are not compared element by element: copy them first, with numpy()"
+            )
+        return how(self.item(), other.item() if isinstance(other, DeviceArray) and not other.shape else other)
 
     def __repr__(self) -> str:
         return f"DeviceArray(shape={self.shape}, dtype={self.dtype}, device={self.device.name!r})"
