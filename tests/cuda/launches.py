@@ -39,11 +39,16 @@ def launch(
 
 
 def run_kernel(
-    device: HostDevice, kernel: Kernel, arrays: Sequence[Array], parameters: Sequence[int], multiprocessors: int
+    device: HostDevice,
+    kernel: Kernel,
+    arrays: Sequence[Array],
+    parameters: Sequence[int],
+    multiprocessors: int,
+    aliased: bool = False,
 ) -> list[Array]:
     """Run a kernel on copies of these arrays, as a device of so many multiprocessors would: what they hold then."""
     scheduled = schedule(kernel)
-    module = device.load(device.code(emit_kernel(kernel, scheduled, kernel.name), kernel.name))
+    module = device.load(device.code(emit_kernel(kernel, scheduled, kernel.name, aliased), kernel.name))
     blocks = [device.allocate(array.nbytes) for array in arrays]
     for memory, array in zip(blocks, arrays, strict=True):
         device.upload(memory.address, np.ascontiguousarray(array))

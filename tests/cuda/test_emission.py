@@ -87,7 +87,11 @@ EXAMPLES = {
         lambda x: T.concatenate([x, 2 * x], 1), lambda x: np.concatenate([x, 2 * x], 1), ("nest packs", "nest packs")
     ),
     "in order": Example(
-        lambda x: T.inc_subtensor(T.zeros(5)[T.arange(x.shape[1]) % 5], x[0]), in_order, ("map packs", "owned owners")
+        lambda x: T.inc_subtensor(T.zeros(5)[T.arange(x.shape[1]) % 5], x[0]), in_order, ("map packs", "scatter")
+    ),
+    "one after the other": Example(
+        lambda x: T.abs(T.prod(T.exp(1j * x[0]))), lambda x: np.abs(np.prod(np.exp(1j * x[0]))),
+        ("owned owners", "owned"),
     ),
 }  # fmt: skip
 SIZES = ((1, 1), (3, 5), (4, 8), (33, 7), (2, 300), (260, 3), (5, 1000), (600, 129))

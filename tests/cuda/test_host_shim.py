@@ -89,11 +89,12 @@ def test_lanes_exchange(device: HostDevice) -> None:
     y[128 + lane] = (int)(__shfl_sync(0xffffffffu, (double)v * 0.5, lane + 1) * 2.0);
     y[160 + lane] = (int)__ballot_sync(0xffffffffu, lane % 3 == 0);
     if (lane < 16) y[192 + lane] = __shfl_xor_sync(0x0000ffffu, v, 1);
-    else y[192 + lane] = __shfl_up_sync(0xffff0000u, v, 1, 16);""",
+    else y[192 + lane] = __shfl_up_sync(0xffff0000u, v, 1, 16);
+    y[224 + lane] = (int)__match_any_sync(0xffffffffu, (long long)(lane % 3) << 40);""",
         "int* __restrict__ y",
         32,
     )
-    y = launch(device, text, [np.zeros(224, I32)], 0)[0][0].reshape(7, 32) - 100
+    y = launch(device, text, [np.zeros(256, I32)], 0)[0][0].reshape(8, 32) - 100
     lane = np.arange(32)
     half, eighth = lane // 16 * 16, lane // 8 * 8
     np.testing.assert_array_equal(y[0], eighth + 5)
@@ -103,6 +104,8 @@ def test_lanes_exchange(device: HostDevice) -> None:
     np.testing.assert_array_equal(y[4], (lane + 1) % 32)
     np.testing.assert_array_equal(y[5] + 100, sum(1 << k for k in range(0, 32, 3)))
     np.testing.assert_array_equal(y[6], np.where(lane < 16, lane ^ 1, np.where(lane > 16, lane - 1, lane)))
+    alike = [sum(1 << k for k in range(m, 32, 3)) for m in range(3)]
+    np.testing.assert_array_equal((y[7] + 100).view(np.uint32), np.take(alike, lane % 3))
 
 
 def test_grids_of_three_axes(device: HostDevice) -> None:

@@ -35,7 +35,7 @@ class Accesses(Values):
         self.elements: dict[tuple[Buffer, Scalar], str] = {}  # variables that stand for the elements at places
         self.scratch: dict[tuple[str, str], str] = {}  # shared arrays by role and type
         self.tiles: dict[str, str] = {}  # types of the tiles in shared memory, by name
-        self.types: dict[str, str] = {}  # definitions of types by name
+        self.definitions: dict[str, str] = {}  # of types and of other shared arrays, by name
         self.dirty: set[object] = set()  # memory that threads of the team wrote since they last waited for each other
         self.touched: set[object] = set()  # memory that they read since then
 
@@ -58,7 +58,7 @@ class Accesses(Values):
         """An element of a buffer."""
         pointer = self.names.of(buffer, buffer.name)
         element = self.elements.get((buffer, place))
-        return _from_memory(buffer, f"{pointer}[{bare(at)}]" if element is None else element)
+        return from_memory(buffer, f"{pointer}[{bare(at)}]" if element is None else element)
 
     def leaf(self, node: Scalar) -> str:
         """A constant, index, parameter or register; or a number of blocks."""
@@ -76,7 +76,7 @@ class Accesses(Values):
         buffer = store.buffer
         element = self.elements.get((buffer, store.index[0]))
         if element is not None:
-            self.line(f"{element} = {_to_memory(buffer, bare(self.value(store.value)))};")
+            self.line(f"{element} = {to_memory(buffer, bare(self.value(store.value)))};")
             return
         pointer = self.names.of(buffer, buffer.name)
         conditions = []
@@ -98,28 +98,30 @@ class Accesses(Values):
     def _store_here(self, store: Store, pointer: str) -> None:
         at = bare(self.value(store.index[0]))
         if store.combine is None:
-            self.line(f"{pointer}[{at}] = {_to_memory(store.buffer, bare(self.value(store.value)))};")
+            self.line(f"{pointer}[{at}] = {to_memory(store.buffer, bare(self.value(store.value)))};")
             return
         old = Register("old", store.buffer.dtype)
         name = self.register(old)
         place = self.names.fresh("at")
         self.line(f"const i64 {place} = {at};")
-        self.line(f"const {REGISTER[store.buffer.dtype]} {name} = {_from_memory(store.buffer, f'{pointer}[{place}]')};")
+        self.line(f"const {REGISTER[store.buffer.dtype]} {name} = {from_memory(store.buffer, f'{pointer}[{place}]')};")
         new = self.value(COMBINES[store.combine].step(read(old), store.value))
-        self.line(f"{pointer}[{place}] = {_to_memory(store.buffer, bare(new))};")
+        self.line(f"{pointer}[{place}] = {to_memory(store.buffer, bare(new))};")
 
     def _failure(self, message: object) -> str:
         position = next(k for k, known in enumerate(self.kernel.failures) if known is message or known == message)
         return f"first + {position}" if position else "first"
 
 
-def _from_memory(buffer: Buffer, text: str) -> str:
+def from_memory(buffer: Buffer, text: str) -> str:
+    """An element of a buffer as a value."""
     if buffer.dtype.kind == "b":
         return f"({text} != 0)"
     return f"st_half_to_float({text})" if buffer.dtype is float16 else text
 
 
-def _to_memory(buffer: Buffer, text: str) -> str:
+def to_memory(buffer: Buffer, text: str) -> str:
+    """A value as an element of a buffer."""
     if buffer.dtype.kind == "b":
         return f"(u8)({text})"
     return f"st_float_to_half({text})" if buffer.dtype is float16 else text

@@ -151,7 +151,7 @@ class ColumnWriter(TeamWriter):
     def _pack_type(self, kind: str, packs: Packs) -> str:
         """The name of the type of packs of ``kind``."""
         name = f"{kind}_{packs.width}"
-        self.types[name] = f"typedef st_pack<{kind}, {packs.width}> {name};"
+        self.definitions[name] = f"typedef st_pack<{kind}, {packs.width}> {name};"
         return name
 
     @contextmanager

@@ -14,6 +14,8 @@ from symtensor_codegen.cuda.compile import FULL
 from symtensor_codegen.cuda.launch_numbers import LARGEST_TEAM
 from symtensor_codegen.cuda.nest_text import NestWriter
 from symtensor_codegen.cuda.scan_text import ScanWriter
+from symtensor_codegen.cuda.scatter_text import ScatterWriter
+from symtensor_codegen.cuda.scatters import BLOCKS
 from symtensor_codegen.cuda.schedule import Schedule
 from symtensor_codegen.cuda.tiles import PLACES
 from symtensor_codegen.cuda.values import Identifiers
@@ -44,12 +46,12 @@ def emit_kernel(kernel: Kernel, schedule: Schedule, symbol: str, aliased: bool =
     body = "\n".join([*functions.values(), *texts])
     helpers = prelude.functions(dict.fromkeys(re.findall(r"\bst_\w+", body)).keys() - functions.keys())
     title = f"// {kernel.note}\n" if kernel.note else ""
-    if any(stage.scans for stage in schedule.stages):  # unrolled, with many values in registers
+    if any(stage.scans or stage.scatter for stage in schedule.stages):  # unrolled, with many values in registers
         title = f"{FULL}{title}"
     return f"{title}{prelude.TYPES}{helpers}\n{body}"
 
 
-class StageWriter(ColumnWriter, ScanWriter, NestWriter):
+class StageWriter(ColumnWriter, ScanWriter, ScatterWriter, NestWriter):
     """Writes one stage."""
 
     def text(self, symbol: str) -> str:
@@ -62,18 +64,22 @@ class StageWriter(ColumnWriter, ScanWriter, NestWriter):
                 self._nest() if self.stage.tiles is None else self._in_tiles(self.stage.tiles)
             case "team":
                 self._team()
+            case "scatter":
+                assert self.stage.scatter is not None
+                self._scatter(self.stage.scatter)
             case "owned":
                 self._owned()
         arguments = [self._pointer(buffer) for buffer in self.kernel.buffers]
         arguments += ["u64* scratch"] if self.scheduled.spreads else []
         arguments += [f"const i64 p{k}" for k in range(len(self.kernel.parameters))]
         listed = ", ".join([*arguments, "int* status", "int first"])
-        declared = [f"    {definition}" for definition in self.types.values()]
+        declared = [f"    {definition}" for definition in self.definitions.values()]
         declared += [f"    __shared__ {kind} {name}[{LARGEST_TEAM}];" for (_, kind), name in self.scratch.items()]
         declared += [f"    __shared__ {kind} {name}[{PLACES}];" for name, kind in self.tiles.items()]
         body = "\n".join([*declared, *self.lines])
         note = f"// {self.kernel.name}: {self.stage.told}\n"
-        resident = ", 2" if self.stage.scans else ""  # blocks of so many threads on a multiprocessor
+        together = BLOCKS if self.stage.form == "scatter" else 2 if self.stage.scans else 0  # on a multiprocessor
+        resident = f", {together}" if together else ""
         bounds = f"__launch_bounds__({self.stage.threads}{resident})"
         return f'{note}extern "C" __global__ void {bounds} {symbol}({listed}) {{\n{body}\n}}\n'
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from symtensor_codegen.expr import topological
-from symtensor_codegen.loops import For
+from symtensor_codegen.loops import For, Statement
 from symtensor_codegen.scalar import Dim, Scalar, const_op, symbol_op
 
 Shape = tuple[tuple[int, int, int], tuple[int, int, int]]
@@ -17,6 +17,7 @@ LARGEST_TEAM = 512  # threads of a block that is one team
 RESIDENT = 2048  # threads that a multiprocessor holds
 MOST_PARTS = 512  # blocks that share the loop of an item
 A_THREADS_WORK = 16  # iterations of a thread where there are threads enough
+MOST_OWNERS = 1 << 13
 
 
 def number(value: Dim, parameters: Sequence[int]) -> int | None:
@@ -68,6 +69,14 @@ def nest_shape(sizes: Sequence[int], resident: int) -> Shape:
     grid = [-(-x // across), min(-(-y // down), 65535), min(z, 65535)]
     grid[0] = min(grid[0], max(resident // MAP_THREADS * 4, 1))
     return ((grid[0], grid[1], grid[2]), (across, down, 1))
+
+
+def owned_shape(body: Sequence[Statement], parameters: Sequence[int]) -> Shape:
+    """Threads that all run everything: so many that each has something to store."""
+    work = max([iterations(s, parameters) for s in body if isinstance(s, For)], default=1)
+    threads = min(power_of_two(max(work // 4, 1)), MOST_OWNERS)
+    block = min(threads, 128)
+    return ((threads // block, 1, 1), (block, 1, 1))
 
 
 # Running combinations ---------------------------------------------------------------------------------------------

@@ -91,6 +91,10 @@ template <class T> {_INLINE} T st_mod(T a, T b) {{
     return r != 0 && ((a < 0) != (b < 0)) ? (T)(r + b) : r;
 }}
 """,
+    # Of numbers that are not negative: a division of 64 bits takes several times as long as one of 32.
+    "st_quotient": f"""\
+{_INLINE} i64 st_quotient(i64 a, i64 b) {{ return (u64)(a | b) >> 32 == 0 ? (i64)((u32)a / (u32)b) : a / b; }}
+""",
     "st_shift_left": f"""\
 template <class T> {_INLINE} T st_shift_left(T a, T b) {{
     return (u64)b < 8 * sizeof(T) ? (T)((u64)a << (u64)b) : (T)0;
@@ -124,6 +128,53 @@ template <class T> {_INLINE} u64 st_to_u64(T x) {{
     if ((u64)at < (u64)extent) return at;
     st_fail(status, number);
     return 0;
+}}
+""",
+    # The same in code that is repeated: it leaves the smallest number of its failures for one report at the end.
+    "st_noted": f"""\
+{_INLINE} i64 st_noted(i64 at, i64 extent, int& failed, int number) {{
+    if (at < 0) at += extent;
+    const bool inside = (u64)at < (u64)extent;
+    failed = inside || failed < number ? failed : number;
+    return inside ? at : 0;
+}}
+""",
+    # The same for an index that somebody else checks too.
+    "st_wrapped": f"""\
+{_INLINE} i64 st_wrapped(i64 at, i64 extent) {{
+    if (at < 0) at += extent;
+    return (u64)at < (u64)extent ? at : 0;
+}}
+""",
+    # Which of so many parts has a target: targets that follow each other are dealt out evenly (Fibonacci hashing).
+    "st_part": f"""\
+{_INLINE} u32 st_part(i64 target, u32 parts) {{ return __umulhi((u32)target * 2654435769u, parts); }}
+""",
+    # Marks in the words of a warp's lanes: how many there are up to the end of each lane's word, and where each is.
+    "st_marks": f"""\
+{_INLINE} int st_marks_until(u32 marks, int lane) {{
+    int until = __popc(marks);
+    #pragma unroll
+    for (int distance = 1; distance < 32; distance *= 2) {{
+        const int before = __shfl_up_sync(0xffffffffu, until, distance);
+        if (lane >= distance) until += before;
+    }}
+    return until;
+}}
+{_INLINE} int st_mark(u32 marks, int until, int number) {{
+    int word = 0, bit = 0;
+    #pragma unroll
+    for (int half = 16; half > 0; half >>= 1) {{
+        if (__shfl_sync(0xffffffffu, until, word + half - 1) <= number) word += half;
+    }}
+    u32 bits = __shfl_sync(0xffffffffu, marks, word);
+    number -= __shfl_sync(0xffffffffu, until, word) - __popc(bits);
+    #pragma unroll
+    for (int half = 16; half > 0; half >>= 1) {{
+        const int low = __popc(bits & ((1u << half) - 1));
+        if (number >= low) {{ number -= low; bits >>= half; bit += half; }}
+    }}
+    return 32 * word + bit;
 }}
 """,
     "st_pack": """\
@@ -358,7 +409,10 @@ NEEDS: Final[dict[str, tuple[str, ...]]] = {
     "st_extreme_row": ("st_team_mask", "st_lanes"),
     "st_scan_row": ("st_team_mask", "st_lanes"),
 }
-NAMES: Final = {"st_load_pack": "st_pack", "st_store_pack": "st_pack", "st_above": "st_better", "st_below": "st_better"}
+NAMES: Final = {
+    "st_load_pack": "st_pack", "st_store_pack": "st_pack", "st_above": "st_better", "st_below": "st_better",
+    "st_lane": "st_lanes", "st_mark": "st_marks", "st_marks_until": "st_marks",
+}  # fmt: skip
 """Functions that stand in the text of another one."""
 
 

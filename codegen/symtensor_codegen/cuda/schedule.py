@@ -1,14 +1,15 @@
 """How the loops of a kernel become blocks and threads.
 
 A kernel is cut into *stages*, each a launch of its own: statements that share registers stay together, loop nests that
-share none follow each other. A stage has *items*, the iterations of independent outer loops, and one of four forms:
+share none follow each other. A stage has *items*, the iterations of independent outer loops, and one of five forms:
 
 - ``map``: a thread an item (several neighbours in one access of 16 bytes where memory is read in order);
 - ``nest``: items of up to three loops on a grid of as many dimensions, so that no index is divided;
 - ``team``: threads share the loops inside an item, sums over them included; a team is a row of a block (2 to 32
   threads, or all of them), or a column where neighbouring items are neighbours in memory;
-- ``owned``: what has an order of its own. Every thread runs all of it, and stores only what it owns, so each element
-  gets its values in order, whatever the number of threads.
+- ``scatter``: stores to places that are known only when they are reached; those to one place stay in order;
+- ``owned``: what else has an order of its own. Every thread runs all of it, and stores only what it owns, so each
+  element gets its values in order, whatever the number of threads.
 
 Nothing here depends on sizes: grids and teams are chosen for each launch, from its parameters.
 """
@@ -28,10 +29,10 @@ from symtensor_codegen.cuda.launch_numbers import (
     RESIDENT,
     UNKNOWN,
     Shape,
-    iterations,
     map_shape,
     nest_shape,
     number,
+    owned_shape,
     power_of_two,
     running_columns,
     running_parts,
@@ -41,6 +42,7 @@ from symtensor_codegen.cuda.launch_numbers import (
 from symtensor_codegen.cuda.nested_sums import merged
 from symtensor_codegen.cuda.packs import Packs, packs_of, packs_of_columns
 from symtensor_codegen.cuda.phases import phases
+from symtensor_codegen.cuda.scatters import SCATTER_THREADS, Scatter, scatter_of, scatter_shape
 from symtensor_codegen.cuda.sharing import PARTS, Spread, gathering, running_share, spread_of
 from symtensor_codegen.cuda.tiles import Tiles, tile_shape, tiles_of
 from symtensor_codegen.expr import topological
@@ -48,9 +50,8 @@ from symtensor_codegen.loops import Declare, For, Kernel, Leave, Statement, stat
 from symtensor_codegen.scalar import Dim, Register, Scalar, load_op, register_op
 from symtensor_codegen.substitution import product, stride
 
-Form = Literal["map", "nest", "team", "owned"]
+Form = Literal["map", "nest", "team", "scatter", "owned"]
 
-MOST_OWNERS = 1 << 13
 WARP = 32
 TEAM_THREADS = 128  # of a block of small teams
 FIRST_CACHE = 192 << 10  # bytes that rows of a multiprocessor's blocks may have together
@@ -64,10 +65,10 @@ class Stage:
     ``split`` are the loops in the body whose iterations the threads of a team share, each with the loop inside where
     there is just one (``pairs``); ``scans`` those that they share as a running combination. ``packs`` says of which
     loops a thread takes several iterations at once. ``column``: a team is a column. ``owners``: stores are shared out
-    among threads that all do the same. ``fans``: the loops of an item may be run by blocks of their own. ``spread``:
-    several blocks may share the loop of an item; each leaves what it combined in scratch memory, and the next stage,
-    whose ``source`` this one is, goes on from there: with ``scans``, through the same shares. ``kept``: words of
-    scratch memory that an item has from stage to stage.
+    among threads that all do the same. ``fans``: the loops of an item may be run by blocks of their own. ``scatter``:
+    loops whose iterations meet in elements, and where. ``spread``: several blocks may share the loop of an item; each
+    leaves what it combined in scratch memory, and the next stage, whose ``source`` this one is, goes on from there:
+    with ``scans``, through the same shares. ``kept``: words of scratch memory that an item has from stage to stage.
     """
 
     form: Form
@@ -81,6 +82,7 @@ class Stage:
     owners: bool = False
     fans: bool = False
     tiles: Tiles | None = None
+    scatter: Scatter | None = None
     spread: Spread | None = None
     source: "Stage | None" = None
     kept: int = 0
@@ -93,6 +95,8 @@ class Stage:
     @property
     def threads(self) -> int:
         """The most threads that a block may have."""
+        if self.form == "scatter":
+            return SCATTER_THREADS
         return MAP_THREADS if self.form in ("map", "nest", "owned") else LARGEST_TEAM
 
     @property
@@ -118,6 +122,8 @@ class Stage:
                 if self.chain:
                     return "team, a column each" if self.column else "team, a row each"
                 return "team, one block" if self.cut is None else "team, a share each"
+            case "scatter":
+                return "scatter"
             case "owned":
                 return "owned, in order" if self.owners else "one thread"
 
@@ -143,8 +149,12 @@ class Stage:
                 return nest_shape([*sizes[:-1], -(-sizes[-1] // self.width(self.chain[-1]))], resident)
             case "team":
                 return self._team(sizes, parameters, multiprocessors)
+            case "scatter":
+                assert self.scatter is not None
+                steps = size_of(self.scatter.steps, parameters)
+                return scatter_shape(math.prod(sizes), steps, multiprocessors) if steps > 0 else None
             case "owned":
-                return self._owned_shape(parameters)
+                return owned_shape(self.body, parameters) if self.owners else ((1, 1, 1), (1, 1, 1))
 
     def width(self, loop: For) -> int:
         """How many iterations of a loop a thread takes at once."""
@@ -227,14 +237,6 @@ class Stage:
             together //= 2
         return ((min(-(-items // together), 1 << 20), 1, 1), (team, together, 1))
 
-    def _owned_shape(self, parameters: Sequence[int]) -> Shape:
-        if not self.owners:
-            return ((1, 1, 1), (1, 1, 1))
-        work = max([iterations(s, parameters) for s in self.body if isinstance(s, For)], default=1)
-        threads = min(power_of_two(max(work // 4, 1)), MOST_OWNERS)
-        block = min(threads, 128)
-        return ((threads // block, 1, 1), (block, 1, 1))
-
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
@@ -305,6 +307,8 @@ def _parts(body: tuple[Statement, ...]) -> list[tuple[Statement, ...]]:
 
 
 def _stage(part: tuple[Statement, ...]) -> Stage:
+    if (scatter := scatter_of(part)) is not None:
+        return Stage("scatter", scatter.items, scatter.body, scatter=scatter)
     chain, body = _chain(part)
     if not chain:
         chain, body = _interchanged(part)

@@ -99,14 +99,17 @@ class TeamWriter(LoopWriter):
 
     def _places_in_chain(self, names: Sequence[str]) -> None:
         """Where an item is in each of the loops around it, outermost first; ``item`` is its number."""
-        rest = "item"
-        for position, (loop, name) in reversed(list(enumerate(zip(self.stage.chain, names, strict=True)))):
-            extent = self.held(as_int(loop.extent))
-            self.line(f"const i64 {name} = {rest if position == 0 else f'{rest} % {extent}'};")
-            if position:
-                following = self.names.fresh("rest")
-                self.line(f"const i64 {following} = {rest} / {extent};")
-                rest = following
+        self._places_in(self.stage.chain, names, "item")
+
+    def _places_in(self, loops: Sequence[For], names: Sequence[str], number: str) -> None:
+        """Where an iteration of nested loops is in each of them, from its number among all."""
+        rest = number
+        for loop, name in reversed(list(zip(loops[1:], names[1:], strict=True))):
+            extent, following = self.held(as_int(loop.extent)), self.names.fresh("rest")
+            self.line(f"const i64 {following} = st_quotient({rest}, {extent});")
+            self.line(f"const i64 {name} = {rest} - {following} * {extent};")
+            rest = following
+        self.line(f"const i64 {names[0]} = {rest};")
 
     def _share_of_block(self) -> tuple[str, str] | None:
         """The iterations that are a block's, of a loop that several blocks may share: where they begin and end."""

@@ -63,12 +63,21 @@ static inline void shim_sync_warp(int line, unsigned mask = 0xffffffffu) { shim_
 static inline unsigned shim_ballot(int line, unsigned mask, int predicate) {
   return static_cast<unsigned>(shim_warp(SHIM_BALLOT, line, mask, predicate != 0, 0, 32));
 }
+template <class T>
+static inline unsigned shim_match(int line, unsigned mask, T value) {
+  unsigned found = 0;
+  for (int lane = 0; lane < 32; ++lane) {
+    if ((mask >> lane & 1) != 0 && shim_shuffle(SHIM_INDEX, line, mask, value, lane) == value) found |= 1u << lane;
+  }
+  return found;
+}
 #define __shfl_sync(...) shim_shuffle(SHIM_INDEX, __LINE__, __VA_ARGS__)
 #define __shfl_up_sync(...) shim_shuffle(SHIM_UP, __LINE__, __VA_ARGS__)
 #define __shfl_down_sync(...) shim_shuffle(SHIM_DOWN, __LINE__, __VA_ARGS__)
 #define __shfl_xor_sync(...) shim_shuffle(SHIM_XOR, __LINE__, __VA_ARGS__)
 #define __syncwarp(...) shim_sync_warp(__LINE__ __VA_OPT__(, ) __VA_ARGS__)
 #define __ballot_sync(mask, predicate) shim_ballot(__LINE__, mask, predicate)
+#define __match_any_sync(mask, value) shim_match(__LINE__, mask, value)
 #define __any_sync(mask, predicate) (shim_ballot(__LINE__, mask, predicate) != 0)
 #define __all_sync(mask, predicate) (shim_ballot(__LINE__, mask, !(predicate)) == 0)
 
