@@ -9,6 +9,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import repeat
+from operator import attrgetter
 from threading import RLock
 from time import perf_counter_ns
 from typing import Any, Final, Protocol
@@ -33,6 +34,7 @@ from symtensor_codegen.scalar import Buffer
 Array = np.ndarray[Any, Any]
 
 _MOST_RECORDINGS: Final = 16
+_address, _shape = attrgetter("address"), attrgetter("shape")
 _LARGEST_KEY: Final = 1 << 12  # bytes of an input whose values may decide what runs
 
 
@@ -149,12 +151,13 @@ class Runner:
             return self._step_by_step(inputs, arrays, cells)
         if not recording.run(addresses):
             self._at_new_addresses(recording, addresses, inputs, arrays)
-        if recording.can_fail and explain is not None and recording.may_be_late:
-            arrival = self.device.send_home(self.prepared.status, 4)
-            self.late.add(arrival, self, partial(self._problem, recording, explain))
-        elif recording.can_fail:
-            self.late.settle(wait=True)
-            recording.check()
+        if recording.can_fail:
+            if explain is not None and recording.may_be_late:
+                arrival = self.device.send_home(self.prepared.status, 4)
+                self.late.add(arrival, self, partial(self._problem, recording, explain))
+            else:
+                self.late.settle(wait=True)
+                recording.check()
         return self._finish(recording.results, blocks, cells, arrays)
 
     def _ready(
@@ -177,7 +180,7 @@ class Runner:
             if array.__class__ is not DeviceArray and array.nbytes <= _LARGEST_KEY:
                 key.append(array.tobytes())
         given += arrays
-        key += [array.shape for array in arrays]
+        key += map(_shape, arrays)
         found = tuple(key)
         try:
             recording = self.recordings[found]
@@ -190,9 +193,8 @@ class Runner:
             return None, [], ()
 
         scratch = self.scratch.take(self.device, recording.scratch) if recording.scratch else 0
-        allocate = self.device.allocate
-        blocks = [allocate(size) for size in recording.sizes]
-        addresses = (scratch, *[array.address for array in given], *[block.address for block in blocks])
+        blocks = list(map(self.device.allocate, recording.sizes))
+        addresses = (scratch, *map(_address, given), *map(_address, blocks))
         if recording.uploads:
             recording.upload(inputs, scratch)
         elif recording.intake:
