@@ -127,6 +127,7 @@ class NumpyDevice:
         self.live: list[tuple[int, int]] = []
         self.kernels: dict[str, Kernel] = {}
         self.recording: Recording | None = None
+        self.taken_in: Block | None = None
         self.launches = self.uploads = self.downloads = self.captures = self.compiled = 0
 
     # Memory
@@ -149,6 +150,7 @@ class NumpyDevice:
         self.free.setdefault(block.size, []).append(block.memory)
 
     def release(self) -> None:
+        self.taken_in = None
         self.free.clear()
 
     def bytes_at(self, address: int, nbytes: int | None = None) -> Array:
@@ -174,6 +176,13 @@ class NumpyDevice:
         assert self.recording is None, "an upload is no part of a graph"
         self.uploads += 1
         self.bytes_at(address, array.nbytes)[:] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+
+    def take_in(self, nbytes: int, arrays: Sequence[tuple[int, Array]]) -> int:
+        """Into another block than the last one, which is gone now: who uses it still finds no memory there."""
+        self.taken_in = block = self.allocate(nbytes)
+        for offset, array in arrays:
+            self.upload(block.address + offset, array)
+        return block.address
 
     def download(self, array: Array, address: int) -> None:
         assert self.recording is None, "a download is no part of a graph"

@@ -4,12 +4,14 @@ Used where the real ones cannot be had: they need a driver. What is checked with
 calls it makes, with which context current, in which order, and what it does when they fail. That the real libraries
 behave like this is checked on GPUs (tests/gpu).
 
-Work is done as late as the rules allow: when somebody waits for it. What is used again too early then shows.
+Work is done as late as the rules allow: when somebody waits for it. What is used again too early then shows. With
+several streams there is another rule for each of `ORDERS`, so that a wait which was forgotten between two shows, too.
 """
 
 from __future__ import annotations
 
 import ctypes
+import random
 import sys
 import threading
 from collections.abc import Callable
@@ -23,6 +25,9 @@ from symtensor_codegen.cuda import driver as cuda_driver
 from symtensor_codegen.cuda.driver import CudaDevice
 
 ILLEGAL = "an illegal memory access was encountered"
+ORDERS = ("late", "ordinary first", "others first", "random")
+"""What runs before somebody waits for it: nothing; the streams that wait for the legacy default stream; those that do
+not; what chance says."""
 
 
 class Error(Exception):
@@ -44,7 +49,10 @@ class RuntimeFailure(Error):
 class Machine:
     """The hardware and its driver."""
 
-    def __init__(self) -> None:
+    def __init__(self, order: str = "late", seed: int = 0) -> None:
+        self.order, self.choices = order, random.Random(seed)
+        self.streams: list[Stream] = []
+        self.hook: Callable[[str], None] = lambda call: None  # what a test wants to happen before a call
         self.devices = [("Pretended GPU", (9, 0)), ("Another", (8, 6))]
         self.memory = 1 << 30
         self.used = 0
@@ -65,6 +73,16 @@ class Machine:
             raise LogicError(f"{call} failed: invalid device context")
         if self.faulty:
             raise LogicError(f"{call} failed: {ILLEGAL}")
+        self.hook(call)
+
+    def go_on(self) -> None:
+        """Something was queued: do what is not left for later."""
+        early = [s for s in self.streams if self.order == ("others first" if s.flags else "ordinary first")]
+        while any(stream.step() for stream in early):
+            pass
+        if self.order == "random":
+            for _ in range(self.choices.randrange(4)):
+                self.choices.choice(self.streams).step()
 
 
 class Graph:
@@ -81,8 +99,9 @@ class Stream:
         machine.check("cuStreamCreate")
         self.machine, self.flags = machine, flags
         self.handle = id(self)
-        self.queue: list[Callable[[], None]] = []
+        self.queue: list[Callable[[], None] | Moment] = []
         self.done = 0
+        machine.streams.append(self)
 
     def put(self, work: Callable[[], None]) -> None:
         graph = self.machine.recording
@@ -91,11 +110,38 @@ class Stream:
             graph.latest = (len(graph.nodes) - 1,)
         else:
             self.queue.append(work)
+            self.machine.go_on()
+
+    def wait_for_event(self, event: Event) -> None:
+        """For what the event stands for now: it may be recorded again."""
+        self.machine.check("cuStreamWaitEvent")
+        if event.moment is not None:
+            self.queue.append(event.moment)
+            self.machine.go_on()
+
+    def is_done(self) -> bool:
+        self.machine.check("cuStreamQuery")
+        return self.done == len(self.queue)
+
+    def step(self) -> bool:
+        """Do the next thing in the queue if it need not wait for another stream; whether there was one."""
+        if self.done == len(self.queue):
+            return False
+        work = self.queue[self.done]
+        if isinstance(work, Moment):
+            if not work.passed:
+                return False
+        else:
+            work()
+        self.done += 1
+        return True
 
     def run_until(self, position: int) -> None:
         while self.done < position:
-            self.queue[self.done]()
-            self.done += 1
+            work = self.queue[self.done]
+            if isinstance(work, Moment):
+                work.stream.run_until(work.position)
+            self.step()
 
     def synchronize(self) -> None:
         self.machine.check("cuStreamSynchronize")
@@ -103,22 +149,34 @@ class Stream:
         self.machine.check("cuStreamSynchronize")
 
 
+class Moment:
+    """When all is done that a stream had been given when this was made."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream, self.position = stream, len(stream.queue)
+
+    @property
+    def passed(self) -> bool:
+        return self.stream.done >= self.position
+
+
 class Event:
     def __init__(self, machine: Machine, flags: int) -> None:
         machine.check("cuEventCreate")
-        self.machine, self.stream, self.position = machine, None, 0
+        self.machine = machine
+        self.moment: Moment | None = None
 
     def record(self, stream: Stream) -> None:
         self.machine.check("cuEventRecord")
-        self.stream, self.position = stream, len(stream.queue)
+        self.moment = Moment(stream)
 
     def query(self) -> bool:
-        return self.stream is None or self.stream.done >= self.position
+        return self.moment is None or self.moment.passed
 
     def synchronize(self) -> None:
         self.machine.check("cuEventSynchronize")
-        if self.stream is not None:
-            self.stream.run_until(self.position)
+        if self.moment is not None:
+            self.moment.stream.run_until(self.moment.position)
         self.machine.check("cuEventSynchronize")
 
 
@@ -134,6 +192,7 @@ class Allocation:
     def __init__(self, machine: Machine, size: int) -> None:
         machine.check("cuMemAlloc")
         if machine.used + size > machine.memory:
+            machine.log.append(("refuse", size))
             raise OutOfMemoryError("cuMemAlloc failed: out of memory")
         machine.used += size
         machine.log.append(("reserve", size))
@@ -216,15 +275,9 @@ def pycuda_driver(machine: Machine) -> ModuleType:
     def synchronize() -> None:
         machine.check("cuCtxSynchronize")
         machine.log.append(("settle",))
-        for stream in streams:
+        for stream in machine.streams:
             stream.run_until(len(stream.queue))
         machine.check("cuCtxSynchronize")
-
-    streams: list[Stream] = []
-
-    def new_stream(flags: int = 0) -> Stream:
-        streams.append(Stream(machine, flags))
-        return streams[-1]
 
     def move(target: int, source: int, size: int, stream: Stream) -> None:
         machine.check("cuMemcpyAsync")
@@ -237,7 +290,7 @@ def pycuda_driver(machine: Machine) -> ModuleType:
     module.init, module.Device = init, Device
     module.Error, module.MemoryError = Error, OutOfMemoryError
     module.Context = type("Context", (), {"pop": staticmethod(pop), "synchronize": staticmethod(synchronize)})
-    module.Stream = new_stream
+    module.Stream = lambda flags=0: Stream(machine, flags)
     module.Event = lambda flags: Event(machine, flags)
     module.event_flags = type("event_flags", (), {"DISABLE_TIMING": 2})
     module.device_attribute = type("device_attribute", (), {"MULTIPROCESSOR_COUNT": "multiprocessors"})
@@ -250,16 +303,15 @@ def pycuda_driver(machine: Machine) -> ModuleType:
     module.memcpy_dtod_async = move
     module.memset_d8_async = fill
     module.module_from_buffer = lambda image: Module(machine, image)
-    module.streams = streams
     return module
 
 
-def bindings_driver(machine: Machine, pycuda: Any) -> ModuleType:
+def bindings_driver(machine: Machine) -> ModuleType:
     """The module cuda.bindings.driver of a machine, in the form of version 13."""
     module: Any = ModuleType("cuda.bindings.driver")
 
     def by_handle(handle: int) -> Stream:
-        return next(stream for stream in pycuda.streams if stream.handle == handle)
+        return next(stream for stream in machine.streams if stream.handle == handle)
 
     def begin(handle: int, mode: str) -> tuple[int]:
         machine.recording = Graph(by_handle(handle))
@@ -326,7 +378,7 @@ def install(monkeypatch: pytest.MonkeyPatch, machine: Machine, bindings: bool = 
     cuda: Any = ModuleType("cuda")
     cuda.bindings = ModuleType("cuda.bindings")
     cuda.bindings.__version__ = "13.0.1"
-    cuda.bindings.driver = bindings_driver(machine, package.driver)
+    cuda.bindings.driver = bindings_driver(machine)
     monkeypatch.setitem(sys.modules, "cuda", cuda)
     monkeypatch.setitem(sys.modules, "cuda.bindings", cuda.bindings if bindings else None)
     monkeypatch.setitem(sys.modules, "cuda.bindings.driver", cuda.bindings.driver if bindings else None)

@@ -27,15 +27,15 @@ Array = np.ndarray[Any, Any]
 class Cell:
     """A shared variable on a device."""
 
-    def __init__(self, device: NumpyDevice, value: Array) -> None:
+    def __init__(self, device: Any, value: Array) -> None:
         self.array = DeviceArray.upload(device, value)
 
 
 class OnDevice:
-    """A program on a device of its own, with cells of these values."""
+    """A program, with cells of these values, on a device of its own or another that has kernels interpreted."""
 
-    def __init__(self, made: Program, cells: Sequence[Any] = (), **options: Any) -> None:
-        self.made, self.device = made, NumpyDevice(**options)
+    def __init__(self, made: Program, cells: Sequence[Any] = (), device: Any = None, **options: Any) -> None:
+        self.made, self.device = made, NumpyDevice(**options) if device is None else device
         self.cells = [Cell(self.device, np.asarray(value)) for value in cells]
         self.compiled: CompiledProgram = compile_program(
             made, self.device, emitter=self.device.emitter(), products=self.device.products

@@ -279,6 +279,9 @@ class TestProcesses:
             with device.capture() as recording:
                 device.launch(kernel, (1, 1, 1), (1, 1, 1), b"")
             replay = recording.instantiate()
+            device.take_in(24, [(0, np.zeros(3))])
+            device.take_in(24, [(0, np.zeros(3))])
+            assert device._intake.ahead is not None
             cycle = [array, kernel, replay]
             cycle.append(cycle)
             print("done")

@@ -69,6 +69,8 @@ class Recording(Protocol):
 class Device(Protocol):
     """A device: memory, code, and one stream in which everything happens in the order in which it was asked for.
 
+    Only the transfers of `take_in` may overtake other work.
+
     The stream is an ordinary one: the legacy default stream of other libraries waits for it, and it for them.
     Addresses are integers, sizes are bytes. Every method may be called in any thread; `with device.current():` around
     several calls saves work, and keeps other threads out.
@@ -106,6 +108,15 @@ class Device(Protocol):
 
     def upload(self, address: int, array: Array) -> None:
         """Copy a C-contiguous host array to the device; the array may be changed as soon as this returns."""
+
+    def take_in(self, nbytes: int, arrays: Sequence[tuple[int, Array]]) -> int:
+        """The address of ``nbytes`` with C-contiguous host arrays at offsets, all of which may be changed afterwards.
+
+        They travel beside earlier work, and come before what is queued after this. The memory is the device's own; what
+        is queued before the next call of this, or of `release`, may use it.
+
+        Raises: DeviceMemoryError.
+        """
 
     def download(self, array: Array, address: int) -> None:
         """Fill a C-contiguous host array from the device, after all earlier work."""
@@ -164,7 +175,7 @@ class Device(Protocol):
         """Free and total bytes of the device."""
 
     def release(self) -> None:
-        """Give cached memory back to the device."""
+        """Give cached memory back to the device, and what `take_in` gave."""
 
 
 _devices: dict[str, Device] = {}

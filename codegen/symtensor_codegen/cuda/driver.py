@@ -1,4 +1,4 @@
-"""A CUDA device through PyCUDA: its primary context, one stream, pooled memory, launches.
+"""A CUDA device through PyCUDA: its primary context, a stream for its work, pooled memory, launches.
 
 PyCUDA keeps a stack of contexts per thread and ends the process when a thread ends with a context on it, so the context
 is pushed for each use and popped after it (`CudaDevice.current`). The primary context is the one that torch, CuPy and
@@ -12,7 +12,7 @@ import ctypes
 import os
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
@@ -21,6 +21,7 @@ from ..errors import InternalError
 from . import errors
 from .finding import find_device, find_driver
 from .graphs import Capture, Graphs, Recording, Replay
+from .intake import Intake
 from .memory import Pool, PooledBlock
 from .transfers import Arrival, Transfers
 
@@ -155,6 +156,7 @@ class CudaDevice:
             self._event = cuda.Event(cuda.event_flags.DISABLE_TIMING)
         self._target = self._stream
         self._transfers = Transfers(cuda, self._stream)
+        self._intake = Intake(cuda, self._transfers, self.allocate)
         self._pool = Pool(cuda.mem_alloc, self._settle, self._out_of_memory, cuda.MemoryError)
         self._graphs: Graphs | None = None
         if not _open:
@@ -201,11 +203,16 @@ class CudaDevice:
         return free, total
 
     def release(self) -> None:
-        """Give cached memory, of the device and page-locked, back."""
+        """Give cached memory, of the device and page-locked, back, and what `take_in` gave."""
         with self._current:
+            try:
+                self._intake.drop()
+            except self.cuda.Error as cause:
+                raise self.failure(cause) from None
             self.synchronize()
             self._pool.release()
             self._transfers.release()
+            self._intake.release()
             if self._graphs is not None:
                 self._graphs.bury(self.doomed)
 
@@ -215,6 +222,18 @@ class CudaDevice:
             self._check_not_recording("an upload")
             try:
                 self._transfers.upload(address, array)
+            except self.cuda.Error as cause:
+                raise self.failure(cause) from None
+
+    def take_in(self, nbytes: int, arrays: Sequence[tuple[int, Array]]) -> int:
+        """The address of memory with host arrays at offsets, until the next call of this; see `device.Device`.
+
+        Raises: DeviceMemoryError.
+        """
+        with self._current:
+            self._check_not_recording("an upload")
+            try:
+                return self._intake.take(nbytes, arrays)
             except self.cuda.Error as cause:
                 raise self.failure(cause) from None
 
@@ -429,7 +448,8 @@ class CudaDevice:
         the device ends with it.
         """
         self.dead = why
-        held = [self._context, self._stream, self._event, *self._pool.reservations, *self._transfers.held()]
+        held = [self._context, self._stream, self._event, *self._pool.reservations]
+        held += [*self._transfers.held(), *self._intake.held()]
         for loaded in [*(module.held for module in self._modules.values()), *self.dropped]:
             held += loaded
         if self._graphs is not None:

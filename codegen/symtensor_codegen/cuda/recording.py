@@ -24,6 +24,7 @@ from symtensor_codegen.cuda.actions import (
 )
 from symtensor_codegen.cuda.direct import element, read_status
 from symtensor_codegen.cuda.fusion import Planned, fused
+from symtensor_codegen.cuda.intake import LARGE
 from symtensor_codegen.cuda.interrupts import Uninterrupted
 from symtensor_codegen.cuda.steps import INTACT, Prepared, Product, Results, Walk, aligned, failure
 from symtensor_codegen.dtypes import DType
@@ -120,7 +121,7 @@ class Recorder(Walk):
 
 
 class Upload(NamedTuple):
-    """A host input: its position, where in the scratch memory it goes, and its size in bytes."""
+    """A host input: its position, where in the memory for inputs it goes, and its size in bytes."""
 
     position: int
     offset: int
@@ -130,7 +131,8 @@ class Upload(NamedTuple):
 class Recording:
     """The actions of all calls with the same shapes (and the same values that they depend on).
 
-    ``scratch`` is the number of bytes that a call needs besides its results, of which ``sizes`` are the bytes.
+    ``scratch`` is the number of bytes that a call needs besides its results, of which ``sizes`` are the bytes. Its host
+    inputs go there too (``uploads``: there are any), or if they are large, into ``intake`` bytes of the device's own.
     """
 
     def __init__(self, recorder: Recorder, results: Results, host: Mapping[int, Array]) -> None:
@@ -156,45 +158,58 @@ class Recording:
 
     # Inputs from the host -----------------------------------------------------------------------------------------
 
-    def _place_inputs(self, at: int, host: Mapping[int, Array]) -> None:
-        """Small arrays side by side, behind what the call itself needs; others behind them."""
+    def _place_inputs(self, scratch: int, host: Mapping[int, Array]) -> None:
+        """Small arrays side by side, others behind them; all behind what the call needs in scratch memory, or apart."""
         used = {place.base for action in self.actions for place in (*action.reads, *action.writes)}
         given = [(base, array) for base, array in sorted(host.items()) if base in used and array.nbytes]
         given.sort(key=lambda item: item[1].nbytes > SMALL)
+        apart = sum(array.nbytes for _, array in given) > LARGE
+        at = 0 if apart else scratch
         self.small: list[Upload] = []
         self.large: list[Upload] = []
-        self._staged = np.empty(0, np.uint8)
+        self._staged, self._staged_at = np.empty(0, np.uint8), 0
         self._views: list[tuple[int, Array]] = []
         for base, array in given:
             small = array.nbytes <= SMALL
             (self.small if small else self.large).append(Upload(base - FIRST_BASE, at, array.nbytes))
             at += aligned(array.nbytes)
-        self.scratch = at
+        self.uploads = bool(given) and not apart
+        self.scratch, self.intake = (scratch, at) if apart else (at, 0)
         if len(self.small) > 1:
-            first, last = self.small[0], self.small[-1]
-            self._staged = np.zeros(last.offset + last.size - first.offset, np.uint8)
+            self._staged_at, last = self.small[0].offset, self.small[-1]
+            self._staged = np.zeros(last.offset + last.size - self._staged_at, np.uint8)
             for upload in self.small:
-                array, start = host[FIRST_BASE + upload.position], upload.offset - first.offset
+                array, start = host[FIRST_BASE + upload.position], upload.offset - self._staged_at
                 view = self._staged[start : start + upload.size].view(array.dtype).reshape(array.shape)
                 self._views.append((upload.position, view))
         elif self.small:
             self.large.insert(0, self.small[0])
 
     def upload(self, inputs: Sequence[Any], scratch: int) -> None:
-        """Copy the host inputs to scratch memory, small ones in one transfer."""
+        """Copy host inputs to scratch memory, in one transfer."""
         if self._views:
             for position, view in self._views:
                 view[...] = inputs[position]
-            self.device.upload(scratch + self.small[0].offset, self._staged)
-        for position, offset, _ in self.large:
+            self.device.upload(scratch + self._staged_at, self._staged)
+        else:
+            ((position, offset, _),) = self.large
             self.device.upload(scratch + offset, inputs[position])
+
+    def take_in(self, inputs: Sequence[Any]) -> int:
+        """Copy large host inputs to memory of the device's own, whose address this is."""
+        arrays = [(offset, inputs[position]) for position, offset, _ in self.large]
+        for position, view in self._views:
+            view[...] = inputs[position]
+        if self._views:
+            arrays.append((self._staged_at, self._staged))
+        return self.device.take_in(self.intake, arrays)
 
     # Playing ------------------------------------------------------------------------------------------------------
 
     def run(self, addresses: tuple[int, ...]) -> bool:
         """Do everything at these addresses, if that has been prepared.
 
-        They are those of scratch memory, of the inputs on the device, of cells and of results.
+        They are those of scratch memory, of the inputs on the device, of cells, of results, and of what was taken in.
         """
         play = self._plays.get(addresses)
         if play is None:
@@ -207,7 +222,8 @@ class Recording:
         """Do everything at addresses that nothing is prepared for; ``again``: they may well come again."""
         bases = self.bases(addresses)
         if again and addresses in self._seen:
-            _keep(self._plays, addresses, self._prepared_at(bases), _MOST_PLAYS)
+            most = 2 * _MOST_PLAYS if self.intake else _MOST_PLAYS  # large inputs come at two addresses in turn
+            _keep(self._plays, addresses, self._prepared_at(bases), most)
             self.run(addresses)
             return
         if again:
@@ -220,11 +236,12 @@ class Recording:
                     self.check()
 
     def bases(self, addresses: Sequence[int]) -> list[int]:
-        """The address of every base, those of host inputs in scratch memory."""
+        """The address of every base."""
         prepared, given = self.prepared, iter(addresses)
         scratch = next(given)
         bases = [scratch, 0 if self._constants is None else self._constants.address]
-        places = {FIRST_BASE + u.position: scratch + u.offset for u in (*self.small, *self.large)}
+        inputs = addresses[-1] if self.intake else scratch
+        places = {FIRST_BASE + u.position: inputs + u.offset for u in (*self.small, *self.large)}
         for base in range(FIRST_BASE, prepared.first_output):
             bases.append(places.get(base, scratch) if base in self.host else next(given))
         bases += [0] * len(prepared.program.outputs)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from symtensor_codegen.cuda.errors import megabytes
+from symtensor_codegen.cuda.intake import LARGE
 from symtensor_codegen.program import Allocate, AllocateOutput, Place, Program, Reserve, walk
 from symtensor_codegen.program_text import program_names
 from symtensor_codegen.scalar import Buffer, Dim, Scalar
@@ -56,18 +57,36 @@ class _Plan:
         dims = [self.size(d) for d in buffer.dims]
         shape = ", ".join(scalar_text(d, self.names) for d in dims)
         text = f"{buffer.name}: {buffer.dtype}[{shape}]"
+        total = self.bytes_of(buffer)
+        return text if total is None else f"{text}, {megabytes(total)}"
+
+    def bytes_of(self, buffer: Buffer) -> int | None:
+        """The size of a buffer in bytes, where it is known."""
         total = buffer.dtype.itemsize
-        for size in dims:
+        for size in map(self.size, buffer.dims):
             if not isinstance(size, int):
-                return text
+                return None
             total *= size
-        return f"{text}, {megabytes(total)}"
+        return total
+
+    def areas(self) -> Iterator[str]:
+        """Where inputs go that come from the host; small ones into the block of the call."""
+        total = 0
+        for buffer in self.program.inputs:
+            size = self.bytes_of(buffer)
+            if size is None:
+                yield f"up to two areas for inputs that come from the host, where these have over {megabytes(LARGE)}"
+                return
+            total += size
+        if total > LARGE:
+            yield f"up to two areas of {megabytes(total)} for inputs that come from the host"
 
     def lines(self) -> Iterator[str]:
         program = self.program
         for title, buffers in (("input", program.inputs), ("shared variable or constant", program.cells)):
             for buffer in buffers:
                 yield f"{title} {self.buffer(buffer)}"
+        yield from self.areas()
         places: dict[object, list[Buffer]] = {}
         for step in walk(program.steps):
             if isinstance(step, Place):

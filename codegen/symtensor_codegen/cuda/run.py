@@ -9,6 +9,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import repeat
+from operator import attrgetter
 from threading import RLock
 from time import perf_counter_ns
 from typing import Any, Final, Protocol
@@ -33,6 +34,7 @@ from symtensor_codegen.scalar import Buffer
 Array = np.ndarray[Any, Any]
 
 _MOST_RECORDINGS: Final = 16
+_address, _shape = attrgetter("address"), attrgetter("shape")
 _LARGEST_KEY: Final = 1 << 12  # bytes of an input whose values may decide what runs
 
 
@@ -115,13 +117,9 @@ class Runner:
             self.late.settle()
             arrays = [cell.array for cell in cells]
             try:
-                try:
-                    return self._call(inputs, arrays, cells, explain)
-                except DeviceMemoryError:
-                    if not self.scratch.drop() or self.prepared.kept:
-                        raise
-                    return self._call(inputs, arrays, cells, explain)
+                return self._call(inputs, arrays, cells, explain)
             except DeviceMemoryError as problem:
+                self.scratch.drop()
                 raise self._too_large(problem, [a.shape for a in (*inputs, *arrays)]) from None
             except DeviceFault as problem:
                 raise DeviceFault(readable(str(problem))) from None
@@ -131,12 +129,44 @@ class Runner:
         with self.scratch.lock:
             self.recordings.clear()
             self._latest = ()
-            self.scratch.drop()
-            self.device.release()
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """Give back what is kept for calls, and no call needs now."""
+        self.scratch.drop()
+        self.device.release()
 
     def _call(
         self, inputs: Sequence[Any], arrays: list[Any], cells: Sequence[RemoteCell], explain: Explain | None
     ) -> list[DeviceArray]:
+        try:
+            ready = self._ready(inputs, arrays)
+        except DeviceMemoryError:
+            ready = None  # the rest outside, since the exception keeps the blocks that there was room for
+        if ready is None:
+            self._make_room()
+            ready = self._ready(inputs, arrays)
+        recording, blocks, addresses = ready
+        if recording is None:
+            return self._step_by_step(inputs, arrays, cells)
+        if not recording.run(addresses):
+            self._at_new_addresses(recording, addresses, inputs, arrays)
+        if recording.can_fail:
+            if explain is not None and recording.may_be_late:
+                arrival = self.device.send_home(self.prepared.status, 4)
+                self.late.add(arrival, self, partial(self._problem, recording, explain))
+            else:
+                self.late.settle(wait=True)
+                recording.check()
+        return self._finish(recording.results, blocks, cells, arrays)
+
+    def _ready(
+        self, inputs: Sequence[Any], arrays: list[Any]
+    ) -> tuple[Recording | None, list[Block], tuple[int, ...]]:
+        """The recording of a call (if None, it has to be run step by step), memory for its results, and all addresses.
+
+        Host inputs are on their way then, and nothing else has been done: where memory is short, it can be done again.
+        """
         given: list[Any] = []
         key: list[Any] = []
         for array in inputs:
@@ -150,7 +180,7 @@ class Runner:
             if array.__class__ is not DeviceArray and array.nbytes <= _LARGEST_KEY:
                 key.append(array.tobytes())
         given += arrays
-        key += [array.shape for array in arrays]
+        key += map(_shape, arrays)
         found = tuple(key)
         try:
             recording = self.recordings[found]
@@ -160,24 +190,16 @@ class Runner:
         except KeyError:
             recording = self._record(found, inputs, arrays)
         if recording is None:
-            self.late.settle(wait=True)
-            return self._directly(inputs, arrays, cells)
+            return None, [], ()
 
         scratch = self.scratch.take(self.device, recording.scratch) if recording.scratch else 0
-        allocate = self.device.allocate
-        blocks = [allocate(size) for size in recording.sizes]
-        addresses = (scratch, *[array.address for array in given], *[block.address for block in blocks])
-        recording.upload(inputs, scratch)
-        if not recording.run(addresses):
-            self._at_new_addresses(recording, addresses, len(given) - len(arrays), given)
-        if recording.can_fail and explain is not None and recording.may_be_late:
-            arrival = self.device.send_home(self.prepared.status, 4)
-            self.late.add(arrival, self, partial(self._problem, recording, explain))
-        elif recording.can_fail:
-            self.late.settle(wait=True)
-            recording.check()
-        given.clear()
-        return self._finish(recording.results, blocks, cells, arrays)
+        blocks = list(map(self.device.allocate, recording.sizes))
+        addresses = (scratch, *map(_address, given), *map(_address, blocks))
+        if recording.uploads:
+            recording.upload(inputs, scratch)
+        elif recording.intake:
+            addresses = (*addresses, recording.take_in(inputs))
+        return recording, blocks, addresses
 
     def _problem(self, recording: Recording, explain: Explain, word: bytes) -> Callable[[], BaseException] | None:
         """What makes the exception for a call that nobody waited for, if it failed."""
@@ -240,10 +262,10 @@ class Runner:
         return {base: a for base, a in host.items() if base in known and a.nbytes <= _LARGEST_KEY}
 
     def _at_new_addresses(
-        self, recording: Recording, addresses: tuple[int, ...], inputs: int, given: Sequence[DeviceArray]
+        self, recording: Recording, addresses: tuple[int, ...], inputs: Sequence[Any], arrays: Sequence[DeviceArray]
     ) -> None:
         """Run where nothing is prepared. Inputs that share memory with what is written in place are copied first."""
-        copies = self._separated(given[:inputs], given[inputs:])
+        copies = self._separated([array for array in inputs if array.__class__ is DeviceArray], arrays)
         if copies:
             changed = list(addresses)
             for position, copy in copies.items():
@@ -264,8 +286,21 @@ class Runner:
 
     # Step by step -------------------------------------------------------------------------------------------------
 
+    def _step_by_step(
+        self, inputs: Sequence[Any], arrays: list[Any], cells: Sequence[RemoteCell]
+    ) -> list[DeviceArray]:
+        """Run the steps one by one; again where memory is short and nothing can have changed."""
+        self.late.settle(wait=True)
+        try:
+            return self._directly(inputs, arrays, cells)
+        except DeviceMemoryError:
+            if self.prepared.kept:
+                raise
+        self._make_room()
+        return self._directly(inputs, arrays, cells)
+
     def _directly(self, inputs: Sequence[Any], arrays: list[Any], cells: Sequence[RemoteCell]) -> list[DeviceArray]:
-        """Run the steps one by one."""
+        """Run the steps one by one, once."""
         host = {FIRST_BASE + k: a for k, a in enumerate(inputs) if a.__class__ is not DeviceArray}
         on_device = [array for array in inputs if array.__class__ is DeviceArray]
         copies = self._separated(on_device, arrays)

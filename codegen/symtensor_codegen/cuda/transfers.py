@@ -31,7 +31,7 @@ class Piece:
 
 
 class Pieces:
-    """Pieces of one size, used in turn. The stream is one, so they come free in the order of their use."""
+    """Pieces of one size, used in turn. Their stream is one, so they come free in the order of their use."""
 
     def __init__(self, cuda: Any, size: int, most: int) -> None:
         self.cuda, self.size, self.most = cuda, size, most
@@ -82,8 +82,8 @@ class Arrival:
         return found
 
 
-class Transfers:
-    """Uploads and downloads of one device; the caller has its context current."""
+class Uploads:
+    """Uploads in one stream; the caller has the context of its device current."""
 
     def __init__(self, cuda: Any, stream: Any) -> None:
         self.cuda, self.stream = cuda, stream
@@ -105,6 +105,20 @@ class Transfers:
             self.cuda.memcpy_htod_async(address + begin, staged, self.stream)
             pieces.sent(piece, self.stream)
 
+    def release(self) -> None:
+        """Give page-locked memory back; all transfers are done."""
+        self.small.release()
+        self.large.release()
+
+    def held(self) -> list[Any]:
+        """The objects of the driver that the pieces consist of."""
+        pieces = [*self.small.free, *self.small.moving, *self.large.free, *self.large.moving]
+        return [part for piece in pieces for part in (piece.view, piece.event)]
+
+
+class Transfers(Uploads):
+    """Uploads, and downloads in the same stream."""
+
     def download(self, array: Array, address: int) -> None:
         """Fill an array from the device, when all earlier work is done."""
         target, pieces = as_bytes(array), self.pieces(array.nbytes)
@@ -125,16 +139,6 @@ class Transfers:
         self.cuda.memcpy_dtoh_async(piece.view[:nbytes], address, self.stream)
         piece.event.record(self.stream)
         return Arrival(self.small, piece, nbytes)
-
-    def release(self) -> None:
-        """Give page-locked memory back; all transfers are done."""
-        self.small.release()
-        self.large.release()
-
-    def held(self) -> list[Any]:
-        """The objects of the driver that the pieces consist of."""
-        pieces = [*self.small.free, *self.small.moving, *self.large.free, *self.large.moving]
-        return [part for piece in pieces for part in (piece.view, piece.event)]
 
 
 def _arrive(target: Array, pieces: Pieces, begin: int, piece: Piece) -> None:

@@ -137,6 +137,7 @@ class HostDevice:
         """Whether bytes that are sent home are not there before somebody waits for them."""
         self.launches: list[str] = []
         """The names of the kernels that were launched; a test may clear it."""
+        self._taken_in: HostBlock | None = None
         self._choices = random.Random(seed)
         self._fault: str | None = None
         self._images: dict[tuple[str, str], bytes] = {}
@@ -162,6 +163,13 @@ class HostDevice:
         """Copy a C-contiguous array to the "device"."""
         self._must_hold(address, array.nbytes)
         ctypes.memmove(address, array.ctypes.data, array.nbytes)
+
+    def take_in(self, nbytes: int, arrays: Sequence[tuple[int, Array]]) -> int:
+        """Into fresh memory; that of the call before is gone, and using it an error."""
+        self._taken_in = block = self.allocate(nbytes)
+        for offset, array in arrays:
+            self.upload(block.address + offset, array)
+        return block.address
 
     def download(self, array: Array, address: int) -> None:
         """Fill a C-contiguous array from the "device"."""
@@ -190,7 +198,8 @@ class HostDevice:
         return self.memory_limit, self.memory_limit
 
     def release(self) -> None:
-        """Nothing is cached."""
+        """Only what was taken in is kept."""
+        self._taken_in = None
 
     def ordinal_of(self, address: int) -> int | None:
         """Which device an address is of: this one, if it lies in a block."""
