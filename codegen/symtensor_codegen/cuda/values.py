@@ -49,10 +49,10 @@ _TAKEN = frozenset(
     template this thread_local throw true try typedef typeid typename union unsigned using virtual void volatile
     wchar_t while xor xor_eq NULL asm typeof restrict linux unix
     main threadIdx blockIdx blockDim gridDim warpSize
-    status first scratch rank team item active tile u k me owners
+    status first scratch rank team item active tile u v k me owners
     """.split()  # noqa: SIM905
 ).union(REGISTER.values(), MEMORY.values(), FUNCTIONS, [f"{name}f" for name in FUNCTIONS])
-_RESERVED = re.compile(r"[pv]\d+|(?:bool|[fiu]\d+)_\d+|st_\w*|__\w*")  # parameters, values, packs, functions
+_RESERVED = re.compile(r"[pv]\d+|(?:bool|[fiu]\d+)_\d+|st_\w*|__\w*|atomic\w+")  # parameters, values, types of packs, functions
 
 
 class Identifiers:
