@@ -83,6 +83,7 @@ class SharedVariable(Tensor):
         fits: bool = array.dtype == self.cell.dtype and len(array.shape) == self.ndim
         if fits:
             check_sizes(array.shape, self.type, f"set_value of {self.name or 'a shared variable'}")
+            array.settle()
             remote.array = array if borrow and not array.read_only else array.copy()
         return fits
 

@@ -75,6 +75,61 @@ def test_another_function_tells(slow: HostDevice) -> None:
     np.testing.assert_array_equal(other(np.ones(3)), [2, 2, 2])
 
 
+def picking() -> tuple[Any, Any, Any]:
+    """Elements at indices, which may be out of range, that stay on the device; and what goes on with them."""
+    x, i = T.dvector("x"), T.lvector("i")
+    pick = function([x, i], x[i], name="pick", device="cuda", results="device")
+    double = function([x], x * 2, name="double", device="cuda", results="device")
+    kept = shared(np.zeros(1), "kept", target="cuda")
+    return pick, double, kept
+
+
+def test_results_of_what_failed_are_never_numbers(slow: HostDevice) -> None:
+    """Not when they are read again, nor through other functions, copies or variables; others are."""
+    pick, double, kept = picking()
+    good = pick(np.ones(4) * 3, [2])
+    bad = pick(np.ones(4) * 3, [7])
+    more = double(bad)
+    again = double(more)
+    well = double(good)
+    with pytest.raises(OutOfRangeError, match=r"pick: .*index 7"):
+        np.asarray(well)  # the first to look is told
+    np.testing.assert_array_equal(well, [6])
+    np.testing.assert_array_equal(good, [3])
+    for array in (bad, more, again, bad):
+        for use in (np.asarray, double, float, kept.set_value, lambda a: a.copy(), np.from_dlpack):
+            with pytest.raises(OutOfRangeError, match=r"pick: .*index 7"):
+                use(array)
+    np.testing.assert_array_equal(kept.get_value(), [0])
+    np.testing.assert_array_equal(double(good), [6])
+    assert good.fate is None
+    assert well.fate is None
+
+
+def test_a_variable_takes_no_result_of_what_failed(slow: HostDevice) -> None:
+    pick, _, kept = picking()
+    bad = pick(np.ones(4), [7])
+    with pytest.raises(OutOfRangeError, match="index 7"):
+        kept.set_value(bad)
+    np.testing.assert_array_equal(kept.get_value(), [0])
+    kept.set_value(pick(np.ones(4) * 5, [1]))
+    np.testing.assert_array_equal(kept.get_value(), [5])
+
+
+def test_chains_of_results_are_not_kept_alive(slow: HostDevice) -> None:
+    """A state that goes from call to call has the fates of those calls only that nobody knows."""
+    x, i = T.dvector("x"), T.lvector("i")
+    step = function([x, i], x[i] + 1, device="cuda", results="device")
+    state = step(np.zeros(2), [0, 1])
+    for _ in range(3 * MOST):
+        state = step(state, [1, 0])
+    depth, fate = 0, state.fate
+    while fate is not None:
+        depth, fate = depth + 1, fate.after[0] if fate.after else None
+    assert depth <= MOST + 2
+    np.testing.assert_array_equal(state, [3 * MOST + 1] * 2)
+
+
 def test_results_on_this_machine_wait(slow: HostDevice) -> None:
     step, w = training(outputs=True)
     with pytest.raises(OutOfRangeError, match="index 7") as caught:

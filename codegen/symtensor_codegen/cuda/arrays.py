@@ -29,7 +29,7 @@ class DeviceArray:
     without a copy, through `__cuda_array_interface__` or DLPack.
     """
 
-    __slots__ = ("__weakref__", "address", "block", "device", "dtype", "read_only", "shape")
+    __slots__ = ("__weakref__", "address", "block", "device", "dtype", "fate", "read_only", "shape")
 
     def __init__(
         self,
@@ -47,6 +47,7 @@ class DeviceArray:
         self.dtype = dtype
         self.address = block.address if address is None else address
         self.read_only = read_only
+        self.fate: late.Fate | None = None  # of the call that made it, if nobody waited for that
 
     @classmethod
     def upload(cls, device: Device, array: Array) -> DeviceArray:
@@ -78,7 +79,23 @@ class DeviceArray:
         out = numpy.empty(self.shape, self.dtype)
         self.device.download(out, self.address)
         late.settle(self.device)
+        self.check()
         return out
+
+    def settle(self) -> None:
+        """Wait until it is known that the call which made it did not fail; raises what it raised."""
+        if self.fate is not None:
+            late.settle(self.device)
+            self.check()
+
+    def check(self) -> None:
+        """Raise what the call that made it raised, if that is known to have failed: what it holds means nothing."""
+        if self.fate is not None:
+            problem = self.fate.problem
+            if problem is not None:
+                raise problem()
+            if self.fate.is_well:
+                self.fate = None
 
     def item(self) -> Any:
         """The only element, as a Python number."""
@@ -86,7 +103,9 @@ class DeviceArray:
 
     def copy(self) -> DeviceArray:
         """A copy in fresh memory of the same device."""
+        self.check()
         out = empty(self.device, self.shape, self.dtype)
+        out.fate = self.fate
         if self.nbytes:
             self.device.copy(out.address, self.address, self.nbytes)
         return out
@@ -152,6 +171,7 @@ class DeviceArray:
     def __cuda_array_interface__(self) -> dict[str, Any]:
         if self.device.host:
             raise AttributeError(f"{self.device.name} is a device of the host")
+        self.check()
         self.block.share()
         return {
             "shape": self.shape,
@@ -173,6 +193,7 @@ class DeviceArray:
         dl_device: tuple[int, int] | None = None,
         copy: bool | None = None,
     ) -> Any:
+        self.check()
         here = self.__dlpack_device__()
         if dl_device is not None and tuple(dl_device) != here:
             if dl_device[0] != dlpack.CPU or copy is False:

@@ -31,11 +31,42 @@ Problem = Callable[[bytes], Callable[[], BaseException] | None]
 """Of what arrives, what makes the exception; None where all is well."""
 
 
+class Fate:
+    """What became of the call that made an array, if somebody knows: all who read what failed are told.
+
+    ``after``: the fates of arrays that were given to it, which nobody knew then.
+    """
+
+    __slots__ = ("after", "known", "make")
+
+    def __init__(self, after: tuple["Fate", ...] = (), known: bool = False) -> None:
+        self.after, self.known = after, known
+        self.make: Callable[[], BaseException] | None = None
+
+    def end(self, make: Callable[[], BaseException] | None) -> None:
+        """The call has ended; ``make`` makes its exception, if it failed."""
+        self.known, self.make = True, make
+
+    @property
+    def problem(self) -> Callable[[], BaseException] | None:
+        """What makes the exception, where it is known that the call, or one whose results it used, failed."""
+        if self.make is None and self.after:
+            self.make = next((p for fate in self.after if (p := fate.problem) is not None), None)
+            self.after = () if self.make is not None else tuple(fate for fate in self.after if not fate.is_well)
+        return self.make
+
+    @property
+    def is_well(self) -> bool:
+        """Whether nothing failed, as far as `problem` has found out."""
+        return self.known and self.make is None and not self.after
+
+
 @dataclass(frozen=True, slots=True)
 class _Call:
     arrival: Arrival
     program: object
     problem: Problem
+    fate: Fate
 
 
 class Late:
@@ -45,10 +76,10 @@ class Late:
         self.calls: deque[_Call] = deque()
         self.lock = RLock()
 
-    def add(self, arrival: Arrival, program: object, problem: Problem) -> None:
-        """Something of a call of ``program`` is on its way."""
+    def add(self, arrival: Arrival, program: object, problem: Problem, fate: Fate) -> None:
+        """Something of a call of ``program`` is on its way, which will tell its fate."""
         with self.lock:
-            self.calls.append(_Call(arrival, program, problem))
+            self.calls.append(_Call(arrival, program, problem, fate))
 
     def settle(self, wait: bool = False) -> None:
         """Look at the calls that have ended, or (``wait``) at all; raises for the first that failed."""
@@ -58,7 +89,11 @@ class Late:
                     return
                 call = self.calls.popleft()
                 problem = call.problem(call.arrival.take())
+                call.fate.end(problem)
                 if problem is not None:  # what was called after it did nothing, and says the same
+                    for other in self.calls:
+                        if other.program is call.program:
+                            other.fate.end(problem)
                     self.calls = deque(other for other in self.calls if other.program is not call.program)
                     raise problem()
 

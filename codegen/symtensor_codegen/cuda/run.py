@@ -23,7 +23,7 @@ from symtensor_codegen.cuda.device import Block, Device
 from symtensor_codegen.cuda.direct import Direct
 from symtensor_codegen.cuda.errors import DeviceFault, DeviceMemoryError
 from symtensor_codegen.cuda.kernels import readable
-from symtensor_codegen.cuda.late import late_of
+from symtensor_codegen.cuda.late import Fate, late_of
 from symtensor_codegen.cuda.recording import NotStaticError, Recorder, Recording
 from symtensor_codegen.cuda.reporting import ProgramFailure, memory_plan
 from symtensor_codegen.cuda.steps import INTACT, Prepared, Results, failure
@@ -147,18 +147,25 @@ class Runner:
             self._make_room()
             ready = self._ready(inputs, arrays)
         recording, blocks, addresses = ready
+        fates = _unknown(inputs)
         if recording is None:
             return self._step_by_step(inputs, arrays, cells)
         if not recording.run(addresses):
             self._at_new_addresses(recording, addresses, inputs, arrays)
+        fate = Fate(fates, known=True) if fates else None
         if recording.can_fail:
             if explain is not None and recording.may_be_late:
                 arrival = self.device.send_home(self.prepared.status, 4)
-                self.late.add(arrival, self, partial(self._problem, recording, explain))
+                fate = Fate(fates)
+                self.late.add(arrival, self, partial(self._problem, recording, explain), fate)
             else:
                 self.late.settle(wait=True)
                 recording.check()
-        return self._finish(recording.results, blocks, cells, arrays)
+        made = self._finish(recording.results, blocks, cells, arrays)
+        if fate is not None:
+            for array in made:
+                array.fate = fate
+        return made
 
     def _ready(
         self, inputs: Sequence[Any], arrays: list[Any]
@@ -335,6 +342,17 @@ class Runner:
         program = self.prepared.program
         plan = memory_plan(program, shapes).replace("\n", "\n  ")
         return DeviceMemoryError(f"{program.name}: {problem}\nThe memory of {program.name}:\n  {plan}")
+
+
+def _unknown(inputs: Sequence[Any]) -> tuple[Fate, ...]:
+    """Of arguments that earlier calls made the fates which nobody knows yet; raises for those known to have failed."""
+    found: list[Fate] = []
+    for array in inputs:
+        if array.__class__ is DeviceArray and array.fate is not None:
+            array.check()
+            if array.fate is not None:
+                found.append(array.fate)
+    return tuple(found)
 
 
 # What of a program decides what runs ---------------------------------------------------------------------------------

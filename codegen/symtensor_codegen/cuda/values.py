@@ -52,7 +52,7 @@ _TAKEN = frozenset(
     status first scratch rank team item active tile u v k me owners
     """.split()  # noqa: SIM905
 ).union(REGISTER.values(), MEMORY.values(), FUNCTIONS, [f"{name}f" for name in FUNCTIONS])
-_RESERVED = re.compile(r"[pv]\d+|(?:bool|[fiu]\d+)_\d+|st_\w*|__\w*|atomic\w+")  # parameters, values, types of packs, functions
+_RESERVED = re.compile(r"[pv]\d+|(?:bool|[fiu]\d+)_\d+|st_\w*|__\w*|atomic\w+")  # parameters, packs, functions
 
 
 class Identifiers:
