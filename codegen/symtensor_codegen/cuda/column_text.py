@@ -24,7 +24,8 @@ class ColumnWriter(TeamWriter):
         chain, width = self.stage.chain, packs.width
         start, here = f"{width} * (i64)blockIdx.x * blockDim.x", f"tile + {width} * threadIdx.x"
         step = f"{width} * (i64)gridDim.x * blockDim.x"
-        with self.block(f"if ({self._aligned_rows(packs, spread.loop)})"):
+        fewer = f"(i64)gridDim.x * blockDim.x < {total}"  # than columns: the launch has a thread for several
+        with self.block(f"if ({fewer} && {self._aligned_rows(packs, spread.loop)})"):
             with self.block(f"for (i64 tile = {start}; tile < {total}; tile += {step})"):
                 self.line(f"const bool active = {here} < {total};")
                 self.line(f"const i64 item = active ? {here} : {total} - {width};")

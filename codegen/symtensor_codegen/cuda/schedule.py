@@ -55,6 +55,7 @@ Form = Literal["map", "nest", "team", "scatter", "owned"]
 WARP = 32
 TEAM_THREADS = 128  # of a block of small teams
 FIRST_CACHE = 192 << 10  # bytes that rows of a multiprocessor's blocks may have together
+A_FEW = 4  # accesses of a thread from which on wide ones pay
 LEAST_PART = 8  # iterations of a thread for which a block of its own is worth it
 
 
@@ -206,17 +207,18 @@ class Stage:
             parts = len(self.body)
         return (tiles, parts, 1), block
 
-    def _neighbours(self, parameters: Sequence[int]) -> int:
-        """How many columns a thread has, if arrays begin where they should."""
+    def _neighbours(self, iterations: int, parameters: Sequence[int], resident: int) -> int:
+        """How many columns a thread has, if arrays begin where they should: one where there are threads enough."""
         width = self.width(self.chain[-1])
-        return width if size_of(self.chain[-1].extent, parameters) % width == 0 else 1
+        fits = size_of(self.chain[-1].extent, parameters) % width == 0
+        return width if fits and iterations >= resident * width * A_FEW else 1
 
     def _team_shape(self, items: int, work: int, parameters: Sequence[int], multiprocessors: int) -> Shape:
         resident = multiprocessors * RESIDENT
         if self.column and self.running:
             return running_columns(items, work, resident)
         if self.column:
-            items //= self._neighbours(parameters)
+            items //= self._neighbours(items * work, parameters, resident)
             across = min(32, power_of_two(items))
             wanted = power_of_two(max(resident // 2 // max(items, 1), 1))
             rows = min(power_of_two(max(work // 4, 1)), LARGEST_TEAM // across, wanted)
