@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from symtensor_codegen.cuda.arrays import DeviceArray, of_torch
+from symtensor_codegen.cuda.calls.reporting import ProgramFailure
 from symtensor_codegen.cuda.errors import DeviceError
-from symtensor_codegen.cuda.reporting import ProgramFailure
 from symtensor_codegen.errors import DTypeError, MixedDevicesError
 
 from .arguments import In

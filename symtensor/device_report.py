@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
-from symtensor_codegen.cuda.compile import CompilerMissingError, Resources
-from symtensor_codegen.cuda.fusion import finishes_of
-from symtensor_codegen.cuda.values import identifier
+from symtensor_codegen.cuda.compiling.compile import CompilerMissingError, Resources
+from symtensor_codegen.cuda.matmul.fusion import finishes_of
+from symtensor_codegen.cuda.text.values import identifier
 from symtensor_codegen.loops import Kernel
 from symtensor_codegen.program import Gemm, walk
 

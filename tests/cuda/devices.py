@@ -17,8 +17,8 @@ import pytest
 
 import symtensor
 from symtensor.shared_variables import SharedVariable
-from symtensor_codegen.cuda import compile
 from symtensor_codegen.cuda import device as devices
+from symtensor_codegen.cuda.compiling import compile
 from tests.cuda.host import HostDevice, host_device
 
 VARIABLE = "SYMTENSOR_TEST_DEVICES"

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from symtensor_codegen.cuda.emit import emit_kernel
-from symtensor_codegen.cuda.schedule import schedule
+from symtensor_codegen.cuda.schedules.schedule import schedule
+from symtensor_codegen.cuda.text.emit import emit_kernel
 from symtensor_codegen.loops import Kernel
 from tests.cuda.host import HostDevice
 

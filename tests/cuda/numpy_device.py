@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from symtensor_codegen.cuda.calls.steps import INTACT, Product
+from symtensor_codegen.cuda.compiling.kernels import Emitter, Shape
 from symtensor_codegen.cuda.errors import DeviceMemoryError
-from symtensor_codegen.cuda.kernels import Emitter, Shape
-from symtensor_codegen.cuda.steps import INTACT, Product
 from symtensor_codegen.loops import Kernel
 from symtensor_codegen.reference import run_kernel
 

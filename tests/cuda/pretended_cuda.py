@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from symtensor_codegen.cuda import driver as cuda_driver
-from symtensor_codegen.cuda.driver import CudaDevice
+from symtensor_codegen.cuda.hardware import driver as cuda_driver
+from symtensor_codegen.cuda.hardware.driver import CudaDevice
 
 ILLEGAL = "an illegal memory access was encountered"
 ORDERS = ("late", "ordinary first", "others first", "random")

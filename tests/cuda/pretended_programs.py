@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 import symtensor.tensor as T
-from symtensor_codegen.cuda import recording, transfers
 from symtensor_codegen.cuda.arrays import DeviceArray
-from symtensor_codegen.cuda.driver import CudaDevice
-from symtensor_codegen.cuda.kernels import Emitter
+from symtensor_codegen.cuda.calls import recording
+from symtensor_codegen.cuda.compiling.kernels import Emitter
+from symtensor_codegen.cuda.hardware import transfers
+from symtensor_codegen.cuda.hardware.driver import CudaDevice
 from symtensor_codegen.loops import Kernel
 from tests.cuda.numpy_device import Array, Call, NumpyDevice, Whole
 from tests.cuda.pretended_cuda import ORDERS, Machine, install

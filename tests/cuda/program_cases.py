@@ -14,9 +14,9 @@ from symtensor.graph import Tensor
 from symtensor.ifelse import ifelse
 from symtensor.lower.plan import Plan, Result, plan
 from symtensor.scan_module import until
-from symtensor_codegen.cuda import reporting
 from symtensor_codegen.cuda.arrays import DeviceArray
 from symtensor_codegen.cuda.backend import CompiledProgram, compile_program
+from symtensor_codegen.cuda.calls import reporting
 from symtensor_codegen.program import Program
 from symtensor_codegen.reference.programs import ProgramFailure, run_program
 from tests.cuda.numpy_device import NumpyDevice

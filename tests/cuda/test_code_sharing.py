@@ -6,10 +6,10 @@ from collections.abc import Callable
 import pytest
 
 from symtensor_codegen import cache
-from symtensor_codegen.cuda import compile as compiler
-from symtensor_codegen.cuda import kernels
-from symtensor_codegen.cuda.actions import FIRST_BASE, Operand, Place, ProductAction
-from symtensor_codegen.cuda.kernels import compile_for, variants
+from symtensor_codegen.cuda.calls.actions import FIRST_BASE, Operand, Place, ProductAction
+from symtensor_codegen.cuda.compiling import compile as compiler
+from symtensor_codegen.cuda.compiling import kernels
+from symtensor_codegen.cuda.compiling.kernels import compile_for, variants
 from tests.cuda.numpy_device import NumpyDevice
 from tests.cuda.pretended_cuda import Machine, new_device
 from tests.cuda.program_cases import network

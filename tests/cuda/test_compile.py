@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from symtensor_codegen import cache
-from symtensor_codegen.cuda import compile as compiler
-from symtensor_codegen.cuda import nvcc, nvrtc, sources
-from symtensor_codegen.cuda.compile import ARCHITECTURES, FULL, CompilerMissingError, Resources
+from symtensor_codegen.cuda.compiling import compile as compiler
+from symtensor_codegen.cuda.compiling import nvcc, nvrtc, sources
+from symtensor_codegen.cuda.compiling.compile import ARCHITECTURES, FULL, CompilerMissingError, Resources
 from symtensor_codegen.errors import InternalError, UserError
 
 AXPY = """\
@@ -91,7 +91,7 @@ def test_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_stored_code_loads_no_compiler(tmp_path: Path) -> None:
     """A process that finds its code in the store is quick: it never loads 100 MB of library."""
     code = (
-        "from symtensor_codegen.cuda import compile, nvrtc\n"
+        "from symtensor_codegen.cuda.compiling import compile, nvrtc\n"
         "import time\n"
         f"text = {AXPY!r}\n"
         "start = time.perf_counter()\n"

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from symtensor_codegen.cuda import device as devices
-from symtensor_codegen.cuda import dlpack, transfers
 from symtensor_codegen.cuda.arrays import DeviceArray, empty, from_other
-from symtensor_codegen.cuda.driver import CudaDevice
 from symtensor_codegen.cuda.errors import DeviceError, MixedDevicesError
+from symtensor_codegen.cuda.hardware import dlpack, transfers
+from symtensor_codegen.cuda.hardware.driver import CudaDevice
 from symtensor_codegen.errors import DTypeError, InternalError
 from tests.cuda.pretended_cuda import Machine, install, new_device
 

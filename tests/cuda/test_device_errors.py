@@ -18,8 +18,8 @@ import pytest
 
 from symtensor_codegen.cuda import device as devices
 from symtensor_codegen.cuda.arrays import DeviceArray
-from symtensor_codegen.cuda.driver import CudaDevice
 from symtensor_codegen.cuda.errors import DeviceError, DeviceFault, DeviceMemoryError, DeviceUnavailableError
+from symtensor_codegen.cuda.hardware.driver import CudaDevice
 from symtensor_codegen.errors import InternalError, UserError
 from tests.cuda.pretended_cuda import ILLEGAL, Error, LogicError, Machine, RuntimeFailure, install, new_device
 
@@ -233,7 +233,7 @@ class TestProcesses:
         child = os.fork()
         if child == 0:
             machine.stacks.clear()
-            from symtensor_codegen.cuda import driver
+            from symtensor_codegen.cuda.hardware import driver
 
             driver._after_fork()  # what is registered with Python forgets devices that tests pretend
             try:

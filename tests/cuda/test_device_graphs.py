@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from symtensor_codegen.cuda.arrays import DeviceArray, empty
-from symtensor_codegen.cuda.driver import CudaDevice
 from symtensor_codegen.cuda.errors import DeviceError, DeviceFault
+from symtensor_codegen.cuda.hardware.driver import CudaDevice
 from symtensor_codegen.errors import InternalError
 from tests.cuda.pretended_cuda import Machine, install, new_device
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from symtensor_codegen.cuda.arrays import DeviceArray
-from symtensor_codegen.cuda.driver import CudaDevice
 from symtensor_codegen.cuda.errors import DeviceMemoryError
-from symtensor_codegen.cuda.memory import SMALLEST, Pool, rounded
+from symtensor_codegen.cuda.hardware.driver import CudaDevice
+from symtensor_codegen.cuda.hardware.memory import SMALLEST, Pool, rounded
 from tests.cuda.pretended_cuda import Machine, new_device
 
 MEBI = 1 << 20

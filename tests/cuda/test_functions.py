@@ -20,7 +20,7 @@ from symtensor.printing import Print
 from symtensor.settings import Config
 from symtensor.shared_variables import ArgumentShapeError
 from symtensor_codegen.cuda.arrays import DeviceArray
-from symtensor_codegen.cuda.compile import CompilerMissingError
+from symtensor_codegen.cuda.compiling.compile import CompilerMissingError
 from symtensor_codegen.cuda.errors import DeviceError
 from symtensor_codegen.errors import DTypeError, OutOfRangeError, ShapeError, UserError
 from tests.cuda.host import HostDevice

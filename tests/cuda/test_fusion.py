@@ -13,15 +13,16 @@ import pytest
 import symtensor.tensor as T
 from symtensor import function, scan
 from symtensor.graph import Tensor
-from symtensor_codegen.cuda import fusion, matrix_products
-from symtensor_codegen.cuda.actions import FusedAction, KernelAction, Operand, Place, dependencies
 from symtensor_codegen.cuda.arrays import DeviceArray
 from symtensor_codegen.cuda.backend import CompiledProgram, compile_program, source
-from symtensor_codegen.cuda.compile import FULL, cubin
-from symtensor_codegen.cuda.matmul_choice import Choice
-from symtensor_codegen.cuda.matmul_kernels import matmul_text
-from symtensor_codegen.cuda.matmul_variants import ELEMENTS, Tile, Variant
-from symtensor_codegen.cuda.reporting import ProgramFailure
+from symtensor_codegen.cuda.calls.actions import FusedAction, KernelAction, Operand, Place, dependencies
+from symtensor_codegen.cuda.calls.reporting import ProgramFailure
+from symtensor_codegen.cuda.compiling.compile import FULL, cubin
+from symtensor_codegen.cuda.matmul import fusion
+from symtensor_codegen.cuda.matmul import products as matrix_products
+from symtensor_codegen.cuda.matmul.choice import Choice
+from symtensor_codegen.cuda.matmul.kernels import matmul_text
+from symtensor_codegen.cuda.matmul.variants import ELEMENTS, Tile, Variant
 from symtensor_codegen.program import Gemm, Launch, walk
 from tests.cuda.host import HostDevice
 from tests.cuda.program_cases import Case

@@ -16,8 +16,10 @@ import numpy as np
 import pytest
 
 import symtensor.tensor as T
-from symtensor_codegen.cuda import errors, intake, reporting, transfers
+from symtensor_codegen.cuda import errors
+from symtensor_codegen.cuda.calls import reporting
 from symtensor_codegen.cuda.errors import DeviceFault
+from symtensor_codegen.cuda.hardware import intake, transfers
 from symtensor_codegen.errors import InternalError
 from tests.cuda.pretended_cuda import Error, LogicError, Machine, Stream, install
 from tests.cuda.pretended_programs import STREAMS, Ahead, Interpreted, batch, centred, take, training

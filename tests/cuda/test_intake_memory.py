@@ -15,8 +15,8 @@ import pytest
 
 import symtensor.tensor as T
 from symtensor_codegen.cuda.arrays import DeviceArray
-from symtensor_codegen.cuda.driver import CudaDevice
 from symtensor_codegen.cuda.errors import DeviceMemoryError
+from symtensor_codegen.cuda.hardware.driver import CudaDevice
 from tests.cuda.pretended_programs import Ahead, Interpreted, batch, centred, take, training
 from tests.cuda.pretended_programs import new as new
 from tests.cuda.pretended_programs import small_pieces as small_pieces

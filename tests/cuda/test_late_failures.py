@@ -12,7 +12,7 @@ import symtensor.tensor as T
 from symtensor import devices as places
 from symtensor import function, grad, shared
 from symtensor_codegen.cuda import device as devices
-from symtensor_codegen.cuda.late import MOST, late_of
+from symtensor_codegen.cuda.calls.late import MOST, late_of
 from symtensor_codegen.errors import OutOfRangeError
 from tests.cuda.host import HostDevice
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from symtensor_codegen.cuda.matmul_choice import Choice, choose, has_room, library_cycles, tiles
-from symtensor_codegen.cuda.matmul_kernels import memory_of
-from symtensor_codegen.cuda.matmul_variants import ELEMENTS, PRECISIONS, SHARED_LIMIT, Variant
+from symtensor_codegen.cuda.matmul.choice import Choice, choose, has_room, library_cycles, tiles
+from symtensor_codegen.cuda.matmul.kernels import memory_of
+from symtensor_codegen.cuda.matmul.variants import ELEMENTS, PRECISIONS, SHARED_LIMIT, Variant
 
 FLOAT32 = ELEMENTS["float32"]
 

@@ -13,14 +13,15 @@ import numpy as np
 import pytest
 
 from symtensor_codegen import dtypes
-from symtensor_codegen.cuda import compile as compiler
-from symtensor_codegen.cuda import matmul_choice, matrix_products
-from symtensor_codegen.cuda.compile import FULL
-from symtensor_codegen.cuda.matmul_choice import Choice, has_room, tiles
-from symtensor_codegen.cuda.matmul_kernels import combine_text, matmul_text
-from symtensor_codegen.cuda.matmul_variants import ELEMENTS, PRECISIONS, SHARED_LIMIT, Epilogue, Tile, Variant
-from symtensor_codegen.cuda.matrix_products import Generated, LibraryProduct, MatrixProducts
-from symtensor_codegen.cuda.steps import Product
+from symtensor_codegen.cuda.calls.steps import Product
+from symtensor_codegen.cuda.compiling import compile as compiler
+from symtensor_codegen.cuda.compiling.compile import FULL
+from symtensor_codegen.cuda.matmul import choice as matmul_choice
+from symtensor_codegen.cuda.matmul import products as matrix_products
+from symtensor_codegen.cuda.matmul.choice import Choice, has_room, tiles
+from symtensor_codegen.cuda.matmul.kernels import combine_text, matmul_text
+from symtensor_codegen.cuda.matmul.products import Generated, LibraryProduct, MatrixProducts
+from symtensor_codegen.cuda.matmul.variants import ELEMENTS, PRECISIONS, SHARED_LIMIT, Epilogue, Tile, Variant
 from symtensor_codegen.errors import BackendError
 from tests.cuda.host import HostDevice
 

@@ -11,10 +11,11 @@ import symtensor.tensor as T
 from symtensor.graph import Tensor
 from symtensor.lower.plan import Result, plan
 from symtensor.pipeline import GRAPH_PASSES, rewritten
-from symtensor_codegen.cuda import nvrtc, prelude
-from symtensor_codegen.cuda.emit import emit_kernel
-from symtensor_codegen.cuda.schedule import schedule
-from symtensor_codegen.cuda.values import Identifiers
+from symtensor_codegen.cuda.compiling import nvrtc
+from symtensor_codegen.cuda.schedules.schedule import schedule
+from symtensor_codegen.cuda.text import prelude
+from symtensor_codegen.cuda.text.emit import emit_kernel
+from symtensor_codegen.cuda.text.values import Identifiers
 
 KEYWORDS = """
     alignas alignof and and_eq asm auto bitand bitor bool break case catch char char16_t char32_t char8_t class

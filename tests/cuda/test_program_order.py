@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from symtensor_codegen import dtypes, scalar, substitution
-from symtensor_codegen.cuda.actions import Place, dependencies
-from symtensor_codegen.cuda.sizes import Sizes
+from symtensor_codegen.cuda.calls.actions import Place, dependencies
+from symtensor_codegen.cuda.calls.sizes import Sizes
 from symtensor_codegen.errors import InternalError
 
 # Order ----------------------------------------------------------------------------------------------------------------

@@ -13,8 +13,8 @@ import pytest
 
 import symtensor.tensor as T
 from symtensor_codegen.cuda.backend import compile_program
+from symtensor_codegen.cuda.compiling.kernels import variants
 from symtensor_codegen.cuda.errors import DeviceFault
-from symtensor_codegen.cuda.kernels import variants
 from symtensor_codegen.errors import InternalError, UserError
 from symtensor_codegen.program import AllocateOutput, Loop, Reserve
 from symtensor_codegen.reference.programs import run_program
@@ -145,9 +145,9 @@ def test_small_inputs_are_one_transfer() -> None:
 
 
 def test_long_calls_are_graphs_in_pieces_or_run_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("symtensor_codegen.cuda.recording.PIECE", 7)
+    monkeypatch.setattr("symtensor_codegen.cuda.calls.recording.PIECE", 7)
     recurrent().check(calls=3)
-    monkeypatch.setattr("symtensor_codegen.cuda.recording.MOST_ACTIONS", 10)
+    monkeypatch.setattr("symtensor_codegen.cuda.calls.recording.MOST_ACTIONS", 10)
     run = recurrent().check(calls=3)
     assert list(run.compiled.runner.recordings.values()) == [None]
 

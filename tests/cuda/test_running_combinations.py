@@ -18,10 +18,10 @@ import symtensor.tensor as T
 from symtensor import function
 from symtensor_codegen import dtypes, scalar
 from symtensor_codegen.cuda import device as devices
-from symtensor_codegen.cuda.compile import resources
-from symtensor_codegen.cuda.emit import emit_kernel
-from symtensor_codegen.cuda.kernels import Shape
-from symtensor_codegen.cuda.schedule import Schedule, Stage, schedule
+from symtensor_codegen.cuda.compiling.compile import resources
+from symtensor_codegen.cuda.compiling.kernels import Shape
+from symtensor_codegen.cuda.schedules.schedule import Schedule, Stage, schedule
+from symtensor_codegen.cuda.text.emit import emit_kernel
 from symtensor_codegen.dtypes import DType
 from symtensor_codegen.loops import Declare, For, Kernel, Statement, Store, Update, parameter
 from symtensor_codegen.reference import run_kernel
@@ -325,7 +325,7 @@ def test_in_place(form: str, checked_host: HostDevice) -> None:
 
 
 def _number(size: Any, parameters: Sequence[int]) -> int:
-    from symtensor_codegen.cuda.launch_numbers import number
+    from symtensor_codegen.cuda.schedules.launch_numbers import number
 
     found = number(size, parameters)
     assert found is not None

@@ -12,8 +12,8 @@ import symtensor.tensor as T
 from symtensor import function, grad, shared
 from symtensor_codegen import dtypes, scalar
 from symtensor_codegen.cuda import device as devices
-from symtensor_codegen.cuda.scatters import LANES, MARKS, ROUNDS, SCATTER_THREADS, scatter_of, scatter_shape
-from symtensor_codegen.cuda.schedule import schedule
+from symtensor_codegen.cuda.schedules.scatters import LANES, MARKS, ROUNDS, SCATTER_THREADS, scatter_of, scatter_shape
+from symtensor_codegen.cuda.schedules.schedule import schedule
 from symtensor_codegen.loops import Check, For, Kernel, Statement, Store, parameter
 from symtensor_codegen.scalar import Buffer, Scalar, checked_index
 from tests.cuda.host import HostDevice, host_device

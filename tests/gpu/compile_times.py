@@ -79,7 +79,7 @@ def each(rows: list[Any], calls: bool) -> dict[str, Any]:
 def one_by_one(row: Any) -> dict[str, Any]:
     """The kernels that building the function asks for, each compiled again alone, and found again on disk."""
     from symtensor_codegen import cache
-    from symtensor_codegen.cuda import kernels as store
+    from symtensor_codegen.cuda.compiling import kernels as store
 
     asked: list[Any] = []
 

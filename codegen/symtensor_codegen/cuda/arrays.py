@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy
 
-from .. import dtypes
-from ..errors import DTypeError
-from . import device as devices
-from . import dlpack, errors, late
+from symtensor_codegen import dtypes
+from symtensor_codegen.cuda import device as devices
+from symtensor_codegen.cuda import errors
+from symtensor_codegen.cuda.calls import late
+from symtensor_codegen.cuda.hardware import dlpack
+from symtensor_codegen.errors import DTypeError
 
 if TYPE_CHECKING:
-    from .device import Array, Block, Device
+    from symtensor_codegen.cuda.device import Array, Block, Device
 
 LEGACY, PER_THREAD = 1, 2
 """Streams with numbers of their own in both protocols."""

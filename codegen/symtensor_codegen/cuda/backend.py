@@ -7,12 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from symtensor_codegen.cuda import kernels as kernel_store
-from symtensor_codegen.cuda.kernels import DeviceKernel, Emitter, KernelCode, Variant, default_emitter, variants
-from symtensor_codegen.cuda.reporting import memory_plan
-from symtensor_codegen.cuda.run import Explain, RemoteCell, Runner
-from symtensor_codegen.cuda.steps import Prepared, Product, Products, refuse_nested
-from symtensor_codegen.cuda.values import identifier
+from symtensor_codegen.cuda.calls.reporting import memory_plan
+from symtensor_codegen.cuda.calls.run import Explain, RemoteCell, Runner
+from symtensor_codegen.cuda.calls.steps import Prepared, Product, Products, refuse_nested
+from symtensor_codegen.cuda.compiling import kernels as kernel_store
+from symtensor_codegen.cuda.compiling.kernels import (
+    DeviceKernel,
+    Emitter,
+    KernelCode,
+    Variant,
+    default_emitter,
+    variants,
+)
+from symtensor_codegen.cuda.text.values import identifier
 from symtensor_codegen.errors import InternalError, UserError
 from symtensor_codegen.loops import Kernel
 from symtensor_codegen.program import COUNTERS, Gemm, Program, walk
@@ -21,9 +28,9 @@ from symtensor_codegen.text import kernel_text
 
 if TYPE_CHECKING:
     from symtensor_codegen.cuda.arrays import DeviceArray
-    from symtensor_codegen.cuda.compile import Resources
+    from symtensor_codegen.cuda.compiling.compile import Resources
     from symtensor_codegen.cuda.device import Device
-    from symtensor_codegen.cuda.matrix_products import Chosen
+    from symtensor_codegen.cuda.matmul.products import Chosen
 
 LANGUAGES = ("loops", "program", "cuda", "ptx", "sass")
 
@@ -103,7 +110,7 @@ class CompiledProgram:
         """What the kernel of a product takes; None for cuBLAS's, and for a device of the host."""
         if product.variant is None or self.device.host:
             return None
-        from symtensor_codegen.cuda.compile import resources
+        from symtensor_codegen.cuda.compiling.compile import resources
 
         return resources(product.text, self.architecture, product.variant.symbol)[product.variant.symbol]
 
@@ -159,7 +166,7 @@ def _products(program: Program, device: "Device", precision: str) -> Products:
     """What multiplies matrices, where the program does."""
     if not any(isinstance(step, Gemm) for step in walk(program.steps)):
         return _no_products
-    from symtensor_codegen.cuda.matrix_products import MatrixProducts
+    from symtensor_codegen.cuda.matmul.products import MatrixProducts
 
     return MatrixProducts(device, precision)
 
@@ -193,7 +200,7 @@ def source(
         return program_text(program)
     if language not in LANGUAGES:
         raise UserError(f"source() takes {', '.join(map(repr, LANGUAGES[:-1]))} or 'sass', not {language!r}")
-    from symtensor_codegen.cuda.fusion import finish_texts
+    from symtensor_codegen.cuda.matmul.fusion import finish_texts
 
     texts = list(_texts(program, default_emitter() if emitter is None else emitter).values())
     kernels: dict[str, list[str]] = {}  # of products, with the sizes that they are for
@@ -202,12 +209,12 @@ def source(
     if language == "cuda":
         multiplying = [f"// matrix product: {'; '.join(sizes)}\n{text}" for text, sizes in kernels.items()]
         return "\n\n".join([*[text for text, _ in texts], *(multiplying or finish_texts(program))])
-    from symtensor_codegen.cuda import compile as compiler
+    from symtensor_codegen.cuda.compiling import compile as compiler
 
     texts += {product.text: product.description for product in products}.items()
     if language == "ptx":
         return "\n\n".join(compiler.ptx(text, architecture, name) for text, name in texts)
-    from symtensor_codegen.cuda.sources import sass
+    from symtensor_codegen.cuda.compiling.sources import sass
 
     return "\n\n".join(sass(compiler.cubin(text, architecture, name)) for text, name in texts)
 
@@ -216,7 +223,7 @@ def resources(
     program: Program, architecture: str, emitter: Emitter | None = None
 ) -> "dict[Kernel, dict[str, Resources]]":
     """The registers, spills and shared memory of every kernel's functions, by kernel and function."""
-    from symtensor_codegen.cuda import compile as compiler
+    from symtensor_codegen.cuda.compiling import compile as compiler
 
     texts = _texts(program, default_emitter() if emitter is None else emitter)
     return {kernel: compiler.resources(text, architecture, name) for kernel, (text, name) in texts.items()}

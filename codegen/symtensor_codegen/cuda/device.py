@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy
 
-from . import errors
+from symtensor_codegen.cuda import errors
 
 if TYPE_CHECKING:
-    from .late import Arrival
+    from symtensor_codegen.cuda.calls.late import Arrival
     Array = numpy.ndarray[Any, Any]
 
 
@@ -201,7 +201,7 @@ def get(name: str) -> Device:
     canonical = f"cuda:{ordinal(name)}"
     with _lock:
         if canonical not in _devices:
-            from .driver import CudaDevice
+            from symtensor_codegen.cuda.hardware.driver import CudaDevice
 
             _devices[canonical] = CudaDevice(ordinal(name))
         _devices[name] = _devices[canonical]

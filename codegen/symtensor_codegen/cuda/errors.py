@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..errors import MixedDevicesError as MixedDevicesError
-from ..errors import UserError
+from symtensor_codegen.errors import MixedDevicesError as MixedDevicesError
+from symtensor_codegen.errors import UserError
 
 OLDEST = (7, 5)
 """The oldest compute capability that is supported (Turing)."""

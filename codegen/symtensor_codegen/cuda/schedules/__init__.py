@@ -1,0 +1,1 @@
+"""Which blocks and threads run which iterations of a kernel: nothing here writes text."""
