@@ -110,16 +110,16 @@ def _paired(buffer: Buffer, at: tuple[Scalar, ...], outer: For, inner: For) -> b
 def _merge(body: tuple[Statement, ...], outer: For, inner: For) -> tuple[Statement, ...]:
     extent = product((outer.extent, inner.extent))
     merged = scalar.index(outer.index.param.name, extent)
-    flat: dict[Buffer, Buffer] = {}
+    flat: dict[tuple[Buffer, int], Buffer] = {}  # a buffer may be read with the loops on several pairs of its axes
     position = _position(outer.index, inner.index)[1]
     memo: dict[Scalar, Scalar] = {position: merged}
 
     def shape(buffer: Buffer, position: int) -> Buffer:
-        key = flat.get(buffer)
-        if key is None:
+        made = flat.get((buffer, position))
+        if made is None:
             dims = (*buffer.dims[:position], extent, *buffer.dims[position + 2 :])
-            flat[buffer] = key = _Reshaped(buffer, dims)
-        return key
+            made = flat[buffer, position] = _Reshaped(buffer, dims)
+        return made
 
     def pair(buffer: Buffer, at: tuple[Scalar, ...]) -> tuple[Buffer, tuple[Scalar, ...]]:
         if outer.index not in at:

@@ -69,6 +69,8 @@ class TestNumbers:
         assert min(half, more) is half
         assert 0.75 in [half, more]
         assert len({half, more, half}) == 2
+        missing = DeviceArray.upload(device, np.array(np.nan))
+        assert missing != missing  # how people look for it
 
     def test_arrays_are_not(self, device: CudaDevice) -> None:
         array = DeviceArray.upload(device, np.arange(3.0))

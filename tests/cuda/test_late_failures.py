@@ -116,6 +116,20 @@ def test_a_variable_takes_no_result_of_what_failed(slow: HostDevice) -> None:
     np.testing.assert_array_equal(kept.get_value(), [5])
 
 
+def test_updates_take_no_result_of_what_failed(slow: HostDevice) -> None:
+    """Of another function's program, whose word kernels of this one do not see."""
+    pick, _, kept = picking()
+    x = T.dvector("x")
+    use = function([x], [], updates={kept: kept + x}, device="cuda")
+    use(pick(np.ones(4) * 2, [1]))
+    with pytest.raises(OutOfRangeError, match=r"pick: .*index 7"):
+        use(pick(np.ones(4), [7]))
+    for _ in range(2):
+        np.testing.assert_array_equal(kept.get_value(), [2])
+    use(pick(np.ones(4) * 3, [3]))
+    np.testing.assert_array_equal(kept.get_value(), [5])
+
+
 def test_chains_of_results_are_not_kept_alive(slow: HostDevice) -> None:
     """A state that goes from call to call has the fates of those calls only that nobody knows."""
     x, i = T.dvector("x"), T.lvector("i")

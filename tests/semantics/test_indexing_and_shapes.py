@@ -1,5 +1,7 @@
 """Points 30 to 33 of Theano's semantics: parts, shapes, and products, compiled."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -154,3 +156,33 @@ def test_theanos_helpers() -> None:
         T.inverse_permutation(x)
     with pytest.raises(ValueError, match="vectors of positions"):
         T.inverse_permutation(T.lscalar())
+
+
+# Axes in other places -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ndim", [3, 4, 5])
+def test_an_array_beside_itself_with_other_axes(ndim: int) -> None:
+    """Equal sizes: two loops then run along one pair of an array's axes, and along another pair of the same array."""
+    orders = list(itertools.permutations(range(ndim)))
+    rng = np.random.default_rng(ndim)
+    chosen = orders if ndim < 4 else [orders[k] for k in rng.choice(len(orders), 24, replace=False)]
+    if ndim == 4:
+        chosen.append((2, 3, 0, 1))
+    x = T.TensorType("int64", (None,) * ndim)("x")
+    fixed = T.specify_shape(x, (3,) * ndim)
+    values = rng.integers(0, 1000, (3,) * ndim)
+    for order, other in zip(chosen, reversed(chosen), strict=True):
+        outputs = [x + x.dimshuffle(order), x.dimshuffle(order) - 2 * x.dimshuffle(other)]
+        outputs += [fixed * fixed.dimshuffle(order), (x * x.dimshuffle(order)).sum((0, ndim - 1))]
+        wanted = [values + values.transpose(order), values.transpose(order) - 2 * values.transpose(other)]
+        wanted += [values * values.transpose(order), (values * values.transpose(order)).sum((0, ndim - 1))]
+        for got, want in zip(function([x], outputs)(values), wanted, strict=True):
+            np.testing.assert_array_equal(got, want, err_msg=f"{order} {other}")
+    w = T.lmatrix("w")
+    square = w.reshape((2, 3, 2, 3))
+    matrix = values.reshape(-1)[:36].reshape(6, 6) if values.size >= 36 else np.arange(36).reshape(6, 6)
+    there = matrix.reshape(2, 3, 2, 3)
+    np.testing.assert_array_equal(
+        function([w], square + square.dimshuffle(2, 3, 0, 1))(matrix), there + there.transpose(2, 3, 0, 1)
+    )

@@ -138,7 +138,7 @@ class DeviceArray:
     __hash__ = object.__hash__
 
     def __eq__(self, other: object) -> Any:
-        return self is other or self._compared(operator.eq, other)
+        return (self.shape != () and self is other) or self._compared(operator.eq, other)
 
     def __lt__(self, other: object) -> Any:
         return self._compared(operator.lt, other)

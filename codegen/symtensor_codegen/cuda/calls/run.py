@@ -96,6 +96,7 @@ class Runner:
         program = prepared.program
         self.controls = control_inputs(program)
         self.needed = needed_inputs(program)
+        self.changes = any(output.cell is not None for output in program.outputs)
         self.late = late_of(prepared.device)
         self.recordings: OrderedDict[tuple[Any, ...], Recording | None] = OrderedDict()
         self._latest: tuple[Any, ...] = ()
@@ -148,6 +149,9 @@ class Runner:
             ready = self._ready(inputs, arrays)
         recording, blocks, addresses = ready
         fates = _unknown(inputs)
+        if fates and self.changes:  # a variable would keep what may mean nothing
+            self.late.settle(wait=True)
+            fates = _unknown(inputs)
         if recording is None:
             return self._step_by_step(inputs, arrays, cells)
         if not recording.run(addresses):

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from symtensor_codegen.cuda.schedules.dependence import touched
+from symtensor_codegen.cuda.schedules.packs import is_heavy
 from symtensor_codegen.cuda.schedules.sharing import BLOCK, SCRATCH, Spread, as_bits
 from symtensor_codegen.cuda.text.loops import LoopWriter
 from symtensor_codegen.cuda.text.operations import REGISTER, literal
@@ -72,7 +73,8 @@ class TeamWriter(LoopWriter):
             if inner is not None:
                 self._paired(loop, inner, inside, begin, end)
             else:
-                unroll = 0 if any(isinstance(s, For) for s in body) else 8 if self.stage.column else 4
+                unroll = 2 if is_heavy(body) else 8 if self.stage.column else 4
+                unroll = 0 if any(isinstance(s, For) for s in body) else unroll
                 self._strided(loop, inside, begin, end, "rank", "team", unroll)
         self.together = True
         results: dict[Register, tuple[Register, str]] = {}
