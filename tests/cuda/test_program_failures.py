@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -184,6 +184,15 @@ def test_counters() -> None:
     assert 0 < rows[0, 1] < rows[1, 1]
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """A process in the background of a shell is not interrupted otherwise."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("graphs", [True, False])
 def test_an_interrupt_waits_for_all_updates(graphs: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first of three variables is being written when it comes."""
