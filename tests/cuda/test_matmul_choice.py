@@ -4,7 +4,8 @@ import pytest
 
 from symtensor_codegen.cuda.matmul.choice import Choice, choose, has_room, library_cycles, tiles
 from symtensor_codegen.cuda.matmul.kernels import memory_of
-from symtensor_codegen.cuda.matmul.variants import ELEMENTS, PRECISIONS, SHARED_LIMIT, Variant
+from symtensor_codegen.cuda.matmul.variants import ELEMENTS, PRECISIONS, Variant
+from symtensor_codegen.cuda.schedules.launch_numbers import SHARED_LIMIT
 
 FLOAT32 = ELEMENTS["float32"]
 

@@ -21,7 +21,8 @@ from symtensor_codegen.cuda.matmul import products as matrix_products
 from symtensor_codegen.cuda.matmul.choice import Choice, has_room, tiles
 from symtensor_codegen.cuda.matmul.kernels import combine_text, matmul_text
 from symtensor_codegen.cuda.matmul.products import Generated, LibraryProduct, MatrixProducts
-from symtensor_codegen.cuda.matmul.variants import ELEMENTS, PRECISIONS, SHARED_LIMIT, Epilogue, Tile, Variant
+from symtensor_codegen.cuda.matmul.variants import ELEMENTS, PRECISIONS, Epilogue, Tile, Variant
+from symtensor_codegen.cuda.schedules.launch_numbers import SHARED_LIMIT
 from symtensor_codegen.errors import BackendError
 from tests.cuda.host import HostDevice
 

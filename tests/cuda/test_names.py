@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -93,6 +96,17 @@ def test_the_compiler_takes_them(name: str) -> None:
     together = "\n".join(f"namespace n{k} {{\n{source}\n}}" for k, source in enumerate(texts(name)))
     options = ("-arch=sm_90", "-std=c++20", "-default-device", "--minimal", "-fdevice-syntax-only", "-w")
     assert "error" not in nvrtc.compile_text(library, together, "names.cu", options, "PTX").log
+
+
+def test_texts_are_the_same_in_every_process() -> None:
+    """Code is stored by its text: what depends on the order of a set would be compiled again."""
+    told = "from tests.cuda.test_names import texts; print('\\n'.join(texts('neutral')))"
+    here = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
+    found = set()
+    for seed in ("1", "2", "3"):
+        command, environment = [sys.executable, "-c", told], here | {"PYTHONHASHSEED": seed}
+        found.add(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
+    assert len(found) == 1
 
 
 def test_functions_bring_what_they_call() -> None:

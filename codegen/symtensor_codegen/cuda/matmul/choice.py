@@ -12,7 +12,8 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from symtensor_codegen.cuda.matmul.kernels import memory_of
-from symtensor_codegen.cuda.matmul.variants import SHARED_LIMIT, Element, Tile, Variant
+from symtensor_codegen.cuda.matmul.variants import Element, Tile, Variant
+from symtensor_codegen.cuda.schedules.launch_numbers import SHARED_LIMIT
 
 __all__ = ["Choice", "choose", "has_room", "library_cycles", "tiles"]
 

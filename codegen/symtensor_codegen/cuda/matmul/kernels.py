@@ -21,7 +21,8 @@ from typing import Final
 from symtensor_codegen.cuda.matmul import tensor_cores as tensor_cores
 from symtensor_codegen.cuda.matmul.functions import CLUSTERS, COPIES, arithmetic
 from symtensor_codegen.cuda.matmul.operands import Operand
-from symtensor_codegen.cuda.matmul.variants import NO_EPILOGUE, SHARED_LIMIT, Element, Epilogue, Variant
+from symtensor_codegen.cuda.matmul.variants import NO_EPILOGUE, Element, Epilogue, Variant
+from symtensor_codegen.cuda.schedules.launch_numbers import SHARED_LIMIT
 from symtensor_codegen.cuda.text.prelude import TYPES
 
 __all__ = ["combine_text", "matmul_text", "memory_of"]

@@ -7,12 +7,9 @@ from typing import Final
 
 from symtensor_codegen.cuda.matmul.functions import ELEMENTS, Element
 
-__all__ = ["ELEMENTS", "NO_EPILOGUE", "PRECISIONS", "SHARED_LIMIT", "Element", "Epilogue", "Tile", "Variant"]
+__all__ = ["ELEMENTS", "NO_EPILOGUE", "PRECISIONS", "Element", "Epilogue", "Tile", "Variant"]
 
 PRECISIONS: Final = ("float32", "tf32", "bfloat16", "float16")
-
-SHARED_LIMIT: Final = 48 << 10
-"""Bytes of shared memory that a block may declare."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,6 +150,11 @@ def _compacts(store: Store, updates: Sequence[Update]) -> bool:
     )
 
 
+def nodes_in(value: Scalar) -> list[Scalar]:
+    """Every distinct node of a value, arguments first."""
+    return topological([value], lambda n: n.args)
+
+
 def registers_in(value: Scalar) -> set[Register]:
     """The registers that a value reads."""
-    return {n.param for n in topological([value], lambda n: n.args) if n.op is register_op}
+    return {n.param for n in nodes_in(value) if n.op is register_op}

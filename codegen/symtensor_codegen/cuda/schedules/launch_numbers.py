@@ -12,6 +12,7 @@ Shape = tuple[tuple[int, int, int], tuple[int, int, int]]
 
 MAP_THREADS = 256
 UNKNOWN = 1 << 14  # iterations of a loop whose extent is not known at launch
+SHARED_LIMIT = 48 << 10  # bytes of shared memory that a block may declare
 LARGEST_GRID = (1 << 31) - 1
 LARGEST_TEAM = 512  # threads of a block that is one team
 RESIDENT = 2048  # threads that a multiprocessor holds

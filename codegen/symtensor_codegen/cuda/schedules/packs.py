@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from symtensor_codegen.cuda.schedules.dependence import nodes_of, touched
-from symtensor_codegen.cuda.schedules.launch_numbers import LARGEST_TEAM
+from symtensor_codegen.cuda.schedules.launch_numbers import LARGEST_TEAM, SHARED_LIMIT
 from symtensor_codegen.cuda.text.operations import FUNCTIONS, is_expanded
 from symtensor_codegen.loops import ArgUpdate, Check, Declare, For, Statement, Store, Update
 from symtensor_codegen.scalar import Buffer, Scalar, as_int, checked_op, guarded_op, load_op
@@ -18,7 +18,6 @@ VECTOR_BYTES = 16
 MANY = 40  # operations of a long iteration
 BATCH = 4  # packs on their way to a thread of a loop that only reads
 MOST_COLUMNS = 4  # of a thread
-MOST_SHARED = 48 << 10  # bytes that a block may declare
 READS = 8  # the same where it reads element by element
 _LONG = FUNCTIONS - {"abs", "fabs", "floor", "ceil", "trunc", "rint", "fma", "min", "max", "sqrt"}
 
@@ -94,7 +93,7 @@ def packs_of_columns(loop: For, column: For, before: Sequence[Statement]) -> Pac
             return None
     kinds = {register.dtype for register in touched(loop.body).registers}
     width, each = min(packs.width, MOST_COLUMNS), LARGEST_TEAM * sum(max(kind.itemsize, 4) for kind in kinds)
-    while each * (width + 1) > MOST_SHARED:  # for exchanges of packs, and of single columns beside them
+    while each * (width + 1) > SHARED_LIMIT:  # for exchanges of packs, and of single columns beside them
         width //= 2
     return replace(packs, loads=moving, width=width) if moving and width > 1 else None
 

@@ -6,9 +6,8 @@ each other. A loop of an item could not be shared otherwise: all its blocks woul
 
 from collections.abc import Sequence
 
-from symtensor_codegen.cuda.schedules.dependence import independent, nodes_of, touched
+from symtensor_codegen.cuda.schedules.dependence import independent, nodes_in, nodes_of, touched
 from symtensor_codegen.cuda.schedules.sharing import SCRATCH, as_bits, from_bits, item_number
-from symtensor_codegen.expr import topological
 from symtensor_codegen.loops import Assign, Check, Declare, For, Leave, Statement, Store, Update, statements
 from symtensor_codegen.scalar import Register, Scalar, as_int, checked_op, load, load_op, read, register_op
 from symtensor_codegen.substitution import product
@@ -68,7 +67,7 @@ def _may_be_cut(chain: Sequence[For], body: Sequence[Statement]) -> bool:
         extents = [as_int(s.extent) for s in (loop, *statements(loop.body)) if isinstance(s, For)]
         if any(not extent.free.isdisjoint([c.index for c in chain]) for extent in extents) or not independent(loop):
             return False
-        if any(n.op in (register_op, load_op) for e in extents for n in _nodes(e)):
+        if any(n.op in (register_op, load_op) for e in extents for n in nodes_in(e)):
             return False
         if any(isinstance(s, Store) for s in statements(loop.body)):
             return False
@@ -86,11 +85,7 @@ def _changed(body: Sequence[Statement]) -> set[Register]:
 
 def _is_known(value: Scalar) -> bool:
     """Whether a value may as well be computed again."""
-    return not any(node.op in (register_op, load_op) for node in _nodes(value))
-
-
-def _nodes(value: Scalar) -> list[Scalar]:
-    return topological([value], lambda n: n.args)
+    return not any(node.op in (register_op, load_op) for node in nodes_in(value))
 
 
 def _place(chain: Sequence[For], word: int) -> Scalar:

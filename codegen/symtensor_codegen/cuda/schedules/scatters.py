@@ -13,9 +13,8 @@ items.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from symtensor_codegen.cuda.schedules.dependence import nodes_of, touched
+from symtensor_codegen.cuda.schedules.dependence import nodes_in, nodes_of, touched
 from symtensor_codegen.cuda.schedules.launch_numbers import LARGEST_GRID, Shape, power_of_two
-from symtensor_codegen.expr import topological
 from symtensor_codegen.loops import Check, For, LoopKind, Statement, Store
 from symtensor_codegen.scalar import Dim, Scalar, add, as_int, const_op, load_op, mul, register_op, sub
 from symtensor_codegen.substitution import product, stride, substitute
@@ -117,7 +116,7 @@ def _is_even(step: Dim | None) -> bool:
     """Whether a place moves on by the same, and by something, from each iteration of a loop to the next."""
     if not isinstance(step, Scalar):
         return step is not None and step != 0
-    return not step.free and not any(n.op is load_op for n in topological([step], lambda n: n.args))
+    return not step.free and not any(n.op is load_op for n in nodes_in(step))
 
 
 def _target(place: Scalar, steps: frozenset[Scalar]) -> Scalar:

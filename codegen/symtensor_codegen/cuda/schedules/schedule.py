@@ -20,7 +20,15 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
-from symtensor_codegen.cuda.schedules.dependence import Scan, independent, nodes_of, scan_of, stores_of, touched
+from symtensor_codegen.cuda.schedules.dependence import (
+    Scan,
+    independent,
+    nodes_in,
+    nodes_of,
+    scan_of,
+    stores_of,
+    touched,
+)
 from symtensor_codegen.cuda.schedules.launch_numbers import (
     A_THREADS_WORK,
     LARGEST_TEAM,
@@ -42,10 +50,9 @@ from symtensor_codegen.cuda.schedules.launch_numbers import (
 from symtensor_codegen.cuda.schedules.nested_sums import merged
 from symtensor_codegen.cuda.schedules.packs import Packs, packs_of, packs_of_columns
 from symtensor_codegen.cuda.schedules.phases import phases
-from symtensor_codegen.cuda.schedules.scatters import SCATTER_THREADS, Scatter, scatter_of, scatter_shape
+from symtensor_codegen.cuda.schedules.scatters import BLOCKS, SCATTER_THREADS, Scatter, scatter_of, scatter_shape
 from symtensor_codegen.cuda.schedules.sharing import PARTS, Spread, gathering, running_share, spread_of
 from symtensor_codegen.cuda.schedules.tiles import Tiles, tile_shape, tiles_of
-from symtensor_codegen.expr import topological
 from symtensor_codegen.loops import Declare, For, Kernel, Leave, Statement, statements
 from symtensor_codegen.scalar import Dim, Register, Scalar, load_op, register_op
 from symtensor_codegen.substitution import product, stride
@@ -99,6 +106,11 @@ class Stage:
         if self.form == "scatter":
             return SCATTER_THREADS
         return MAP_THREADS if self.form in ("map", "nest", "owned") else LARGEST_TEAM
+
+    @property
+    def together(self) -> int:
+        """How many blocks of that size a multiprocessor should have registers for; 0: as many as it happens to."""
+        return BLOCKS if self.form == "scatter" else 2 if self.scans else 0
 
     @property
     def cut(self) -> Spread | None:
@@ -457,7 +469,7 @@ def _is_column(chain: tuple[For, ...], split: Sequence[For], body: tuple[Stateme
     every = [s for s in statements(body) if isinstance(s, For)]
     if any(_depends(s.extent, chain) for s in every) or any(isinstance(s, Leave) for s in body):
         return False
-    if any(isinstance(s.extent, Scalar) and any(n.op is register_op or n.op is load_op for n in _nodes(s.extent))
+    if any(isinstance(s.extent, Scalar) and any(n.op is register_op or n.op is load_op for n in nodes_in(s.extent))
            for s in every):  # fmt: skip
         return False
     if any(isinstance(s, Leave) for loop in every if loop not in split for s in loop.body):
@@ -479,7 +491,6 @@ def _is_near(step: Dim | None) -> bool:
 
 # Items shared by several blocks -----------------------------------------------------------------------------------
 
-
 def _gathering(stage: Stage, spread: Spread) -> Stage:
     """The stage that combines the parts of items and goes on with them."""
     gather = gathering(spread, stage.chain, PARTS)
@@ -494,10 +505,6 @@ def _resuming(stage: Stage, spread: Spread) -> tuple[Stage, Stage]:
     packs = {} if stage.column else _packs([spread.loop])
     parts = replace(stage, body=first, split=frozenset((spread.loop,)), scans=(), packs=packs)
     return parts, replace(stage, spread=None, source=parts)
-
-
-def _nodes(value: Scalar) -> list[Scalar]:
-    return topological([value], lambda n: n.args)
 
 
 __all__ = ["Schedule", "Stage", "schedule"]

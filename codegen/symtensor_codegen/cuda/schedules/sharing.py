@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from symtensor_codegen import dtypes, scalar
-from symtensor_codegen.cuda.schedules.dependence import Scan, nodes_of, touched
+from symtensor_codegen.cuda.schedules.dependence import Scan, nodes_in, nodes_of, touched
 from symtensor_codegen.dtypes import DType
-from symtensor_codegen.expr import topological
 from symtensor_codegen.loops import ArgUpdate, Check, Declare, For, Leave, Statement, Store, Update, statements
 from symtensor_codegen.scalar import Buffer, Register, Scalar, as_int, checked_op, load_op, register_op
 from symtensor_codegen.substitution import product
@@ -73,7 +72,7 @@ def running_share(body: Sequence[Statement], scans: Sequence[tuple[For, Scan]]) 
         return None
     (loop,) = loops
     extent = as_int(loop.extent)
-    if extent.free or any(n.op in (register_op, load_op) for n in topological([extent], lambda n: n.args)):
+    if extent.free or any(n.op in (register_op, load_op) for n in nodes_in(extent)):
         return None  # how many blocks it is worth is decided at launch
     at = body.index(loop)
     if not all(isinstance(s, Declare) for s in body[:at]) or any(isinstance(s, Leave) for s in body[at:]):

@@ -21,7 +21,7 @@ class ColumnWriter(TeamWriter):
 
     def _wide_columns(self, packs: Packs, spread: Spread, begin: str, end: str, total: str) -> None:
         """All that a stage does for such arrays; what is written after it is for others."""
-        chain, width = self.stage.chain, packs.width
+        width = packs.width
         start, here = f"{width} * (i64)blockIdx.x * blockDim.x", f"tile + {width} * threadIdx.x"
         step = f"{width} * (i64)gridDim.x * blockDim.x"
         fewer = f"(i64)gridDim.x * blockDim.x < {total}"  # than columns: the launch has a thread for several
@@ -30,7 +30,7 @@ class ColumnWriter(TeamWriter):
                 self.line(f"const bool active = {here} < {total};")
                 self.line(f"const i64 item = active ? {here} : {total} - {width};")
                 first = self.names.fresh("first")
-                self._places_in_chain([*[self.names.of(c.index, c.index.param.name) for c in chain[:-1]], first])
+                self._places_in_chain(first)
                 self._neighbours(packs, spread, begin, end, first)
             self.line("return;")
 

@@ -10,7 +10,6 @@ import re
 
 from symtensor_codegen.cuda.compiling.compile import FULL
 from symtensor_codegen.cuda.schedules.launch_numbers import LARGEST_TEAM
-from symtensor_codegen.cuda.schedules.scatters import BLOCKS
 from symtensor_codegen.cuda.schedules.schedule import Schedule
 from symtensor_codegen.cuda.schedules.tiles import PLACES
 from symtensor_codegen.cuda.text import prelude
@@ -44,7 +43,8 @@ def emit_kernel(kernel: Kernel, schedule: Schedule, symbol: str, aliased: bool =
         texts.append(writer.text(f"{symbol}_{position}"))
         functions |= writer.functions
     body = "\n".join([*functions.values(), *texts])
-    helpers = prelude.functions(dict.fromkeys(re.findall(r"\bst_\w+", body)).keys() - functions.keys())
+    called = dict.fromkeys(re.findall(r"\bst_\w+", body))  # in their order in the text, whatever the process
+    helpers = prelude.functions([name for name in called if name not in functions])
     title = f"// {kernel.note}\n" if kernel.note else ""
     if any(stage.scans or stage.scatter for stage in schedule.stages):  # unrolled, with many values in registers
         title = f"{FULL}{title}"
@@ -78,8 +78,7 @@ class StageWriter(ColumnWriter, ScanWriter, ScatterWriter, NestWriter):
         declared += [f"    __shared__ {kind} {name}[{PLACES}];" for name, kind in self.tiles.items()]
         body = "\n".join([*declared, *self.lines])
         note = f"// {self.kernel.name}: {self.stage.told}\n"
-        together = BLOCKS if self.stage.form == "scatter" else 2 if self.stage.scans else 0  # on a multiprocessor
-        resident = f", {together}" if together else ""
+        resident = f", {self.stage.together}" if self.stage.together else ""
         bounds = f"__launch_bounds__({self.stage.threads}{resident})"
         return f'{note}extern "C" __global__ void {bounds} {symbol}({listed}) {{\n{body}\n}}\n'
 
@@ -113,7 +112,7 @@ class StageWriter(ColumnWriter, ScanWriter, ScatterWriter, NestWriter):
             if column:  # threads beyond the last item stay with the others, and store nothing
                 self.line(f"const bool active = tile + threadIdx.x < {total};")
                 self.line(f"const i64 item = active ? tile + threadIdx.x : {total} - 1;")
-            self._places_in_chain([self.names.of(loop.index, loop.index.param.name) for loop in chain])
+            self._places_in_chain()
             self._item(share)
 
     def _item(self, share: tuple[str, str] | None) -> None:

@@ -12,6 +12,7 @@ store may stand before a value is combined or after it.
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from symtensor_codegen.cuda.schedules.dependence import Scan, nodes_of, touched
 from symtensor_codegen.cuda.schedules.packs import Packs, is_heavy
@@ -19,7 +20,7 @@ from symtensor_codegen.cuda.schedules.sharing import BLOCK, Spread, gathering
 from symtensor_codegen.cuda.text.operations import MEMORY, REGISTER, literal
 from symtensor_codegen.cuda.text.teams import TeamWriter
 from symtensor_codegen.cuda.text.values import bare
-from symtensor_codegen.loops import For, Store, Update
+from symtensor_codegen.loops import For, Statement, Store, Update, map_values
 from symtensor_codegen.scalar import COMBINES, Buffer, Register, Scalar, as_int, read, register_op
 from symtensor_codegen.substitution import substitute
 
@@ -248,7 +249,7 @@ class ScanWriter(TeamWriter):
             if isinstance(statement, Update):
                 self._update(now[statement.register], statement.combine, read(terms[statement.register]))
             elif isinstance(statement, Store):
-                self._store(_reading(statement, now))
+                self._statement(_reading(statement, now))
 
     @contextmanager
     def _iterations(self, step: _Piece) -> Iterator[None]:
@@ -282,13 +283,11 @@ def _neutral(update: Update) -> str:
     return literal(COMBINES[update.combine].neutral(update.register.dtype), update.register.dtype)
 
 
-def _reading(store: Store, now: Mapping[Register, Register]) -> Store:
+def _reading(store: Store, now: Mapping[Register, Register]) -> Statement:
     """A store with other registers in the place of some."""
     changes: dict[Scalar, Scalar] = {
         node: read(now[node.param], node.free)
         for node in nodes_of([store])
         if node.op is register_op and node.param in now
     }
-    index = tuple(substitute(i, changes) for i in store.index)
-    where = None if store.where is None else substitute(store.where, changes)
-    return Store(store.buffer, index, substitute(store.value, changes), store.combine, where)
+    return map_values((store,), partial(substitute, replacements=changes))[0]

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from symtensor_codegen.cuda.schedules.dependence import nodes_in
 from symtensor_codegen.cuda.schedules.scatters import MARKS, ROUNDS, Scatter
 from symtensor_codegen.cuda.text.accesses import from_memory, to_memory
 from symtensor_codegen.cuda.text.operations import MEMORY, REGISTER, literal
@@ -65,7 +66,7 @@ class ScatterWriter(TeamWriter):
         with self.block(head):
             self.line(f"const bool active = tile + threadIdx.x < {total};")
             self.line(f"const i64 item = active ? tile + threadIdx.x : {total} - 1;")
-            self._places_in_chain([self.names.of(loop.index, loop.index.param.name) for loop in chain])
+            self._places_in_chain()
             self._steps(scatter)
 
     def _own(self, *names: str) -> list[str]:
@@ -166,7 +167,7 @@ class ScatterWriter(TeamWriter):
         marks, page, lane, warps, pitch = self._own("marks", "page", "lane", "warps", "pitch")
         word, mine, until, total, done = self._own("word", "mine", "until", "total", "done")
         number, near, these = self._own("number", "near", "these")
-        nodes = topological([scatter.target], lambda n: n.args)
+        nodes = nodes_in(scatter.target)
         self.verified = frozenset(n for n in nodes if n.op is checked_op)
         self.line("#pragma unroll 1")
         with self.block(f"for (int {word} = 0; {word} < {ROUNDS} * {warps}; {word} += 32)"):

@@ -99,9 +99,10 @@ class TeamWriter(LoopWriter):
         with self.block(head), self._hoisted(inner, nested.body, f"0 < {extent}"):
             self._strided(inner, nested.body, "0", extent, lane, across)
 
-    def _places_in_chain(self, names: Sequence[str]) -> None:
-        """Where an item is in each of the loops around it, outermost first; ``item`` is its number."""
-        self._places_in(self.stage.chain, names, "item")
+    def _places_in_chain(self, last: str = "") -> None:
+        """Where an item is in each of the loops around it; ``item`` is its number; ``last`` names the last place."""
+        names = [self.names.of(loop.index, loop.index.param.name) for loop in self.stage.chain]
+        self._places_in(self.stage.chain, [*names[:-1], last or names[-1]], "item")
 
     def _places_in(self, loops: Sequence[For], names: Sequence[str], number: str) -> None:
         """Where an iteration of nested loops is in each of them, from its number among all."""
