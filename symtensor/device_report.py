@@ -3,9 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 from symtensor_codegen.cuda.compiling.compile import CompilerMissingError, Resources
+from symtensor_codegen.cuda.compiling.kernels import Variant
 from symtensor_codegen.cuda.matmul.fusion import finishes_of
-from symtensor_codegen.cuda.text.values import identifier
-from symtensor_codegen.loops import Kernel
 from symtensor_codegen.program import Gemm, walk
 
 from .report import table
@@ -25,10 +24,10 @@ def launches(compilation: "Compilation") -> str:
     native = compilation.native
     used = _resources(native)
     rows = []
-    for kernel in dict.fromkeys(compilation.plan.program.kernels()):
-        for number, stage in enumerate(native.emitter.schedule(kernel).stages):
-            name = f"{identifier(kernel.name)}_{number}"
-            taken = used.get(kernel, {}).get(name)
+    for variant in native.variants():
+        for number, stage in enumerate(native.emitter.schedule(variant.kernel, variant.apart).stages):
+            name = f"{variant.function}_{number}"
+            taken = used.get(variant, {}).get(name)
             rows.append((name, stage.told, f"up to {stage.threads}", *_numbers(taken)))
     tables = [table(TITLES, rows)] if rows else []
     if any(isinstance(step, Gemm) for step in walk(compilation.plan.program.steps)):
@@ -56,9 +55,9 @@ def _numbers(taken: Resources | None) -> tuple[str, str, str]:
     return str(taken.registers), str(taken.spill_bytes), str(taken.shared_bytes)
 
 
-def _resources(native: Any) -> dict[Kernel, dict[str, Resources]]:
+def _resources(native: Any) -> dict[Variant, dict[str, Resources]]:
     try:
-        found: dict[Kernel, dict[str, Resources]] = native.resources()
+        found: dict[Variant, dict[str, Resources]] = native.resources()
     except CompilerMissingError:  # the code came from the store
         found = {}
     return found

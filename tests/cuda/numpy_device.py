@@ -115,6 +115,9 @@ class Whole(NamedTuple):
     def scratch(self, parameters: Sequence[int], multiprocessors: int) -> int:
         return 0
 
+    def is_better_apart(self, parameters: Sequence[int], multiprocessors: int) -> bool:
+        return False
+
 
 class NumpyDevice:
     architecture, multiprocessors, host, ordinal, stream = "numpy", 4, True, 0, 0
@@ -260,7 +263,7 @@ class NumpyDevice:
             self.kernels[symbol] = kernel
             return symbol
 
-        return Emitter(lambda kernel: Whole(), emit)
+        return Emitter(lambda kernel, apart: Whole(), emit)
 
     def products(self, product: Product) -> Callable[[int, int, int], None]:
         """Matrix products by NumPy."""

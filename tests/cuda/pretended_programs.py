@@ -53,7 +53,7 @@ class Interpreted(CudaDevice):
             self.machine.kernels[f"{symbol}_0"] = partial(NumpyDevice.run, self, kernel)  # type: ignore[arg-type]
             return symbol
 
-        return Emitter(lambda kernel: Whole(), emit)
+        return Emitter(lambda kernel, apart: Whole(), emit)
 
     products = NumpyDevice.products
 

@@ -371,3 +371,18 @@ def test_text_is_for_people() -> None:
     text = emit_kernel(kernel, schedule(kernel), "k0")
     assert text.startswith("// my result\n")
     assert re.search(r"my_result_out\.v\[k\] = expf\(exp_pack\.v\[k\]\);", text)
+
+
+@pytest.mark.parametrize("rank", [2, 3, 4])
+def test_what_is_read_in_packs_is_used(rank: int) -> None:
+    """Elements that a pack holds are not read again one by one, whatever is hoisted out of the loop that reads it."""
+    x = T.TensorType("float32", (None,) * rank)("x")
+    y = T.TensorType("float32", (None,) * rank)("y")
+    axes = [a for n in range(1, rank + 1) for a in itertools.combinations(range(rank), n)]
+    for axis in axes:
+        for made in ((x * y).sum(axis), T.exp(x).max(axis), x.var(axis), x - x.mean(axis, keepdims=True)):
+            compilation = function([x, y], made, device="cuda:sm_90", on_unused_input="ignore").compilation
+            for kernel, apart in itertools.product(compilation.plan.program.kernels(), (False, True)):
+                text = emit_kernel(kernel, schedule(kernel, apart), "k")
+                for name in set(re.findall(r"\b\w+_pack(?:_\d+)?(?=\[\d+\];| = )", text)) - {"st_load_pack"}:
+                    assert re.search(rf"\b{name}(\[\w+\])?\.v\[", text), (kernel.name, axis, name)

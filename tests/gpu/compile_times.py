@@ -96,7 +96,7 @@ def one_by_one(row: Any) -> dict[str, Any]:
         described = built(row, False)[0].function.compilation.native.resources()
     finally:
         store.load, store.compile_for = load, compile_for
-    used = [resources for kernel in described.values() for resources in kernel.values()]
+    used = [resources for variant in described.values() for resources in variant.values()]
     del described
     gc.collect()
     cache.configure(memory_limit=0)  # what is cached is read from disk

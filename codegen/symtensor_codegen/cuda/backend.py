@@ -19,9 +19,7 @@ from symtensor_codegen.cuda.compiling.kernels import (
     default_emitter,
     variants,
 )
-from symtensor_codegen.cuda.text.values import identifier
 from symtensor_codegen.errors import InternalError, UserError
-from symtensor_codegen.loops import Kernel
 from symtensor_codegen.program import COUNTERS, Gemm, Program, walk
 from symtensor_codegen.program_text import program_names, program_text
 from symtensor_codegen.text import kernel_text
@@ -44,13 +42,17 @@ class GeneratedProgram:
     emitter: Emitter
     images: dict[Variant, KernelCode]
 
+    def variants(self) -> list[Variant]:
+        """The kernels that there is code of."""
+        return variants(self.program)
+
     def source(self, language: str) -> str:
         """The generated code: ``loops``, ``program``, ``cuda``, or the kernels' ``ptx`` or ``sass``."""
         return source(self.program, language, self.architecture, self.emitter)
 
-    def resources(self) -> "dict[Kernel, dict[str, Resources]]":
+    def resources(self) -> "dict[Variant, dict[str, Resources]]":
         """The registers, spills and shared memory of every kernel's functions."""
-        return resources(self.program, self.architecture, self.emitter)
+        return resources(self.variants(), self.architecture, self.emitter)
 
     def memory(self, shapes: Sequence[tuple[int, ...]] | None = None) -> str:
         """What a call takes memory for; with the shapes of inputs and cells, in numbers."""
@@ -93,14 +95,23 @@ class CompiledProgram:
     def source(self, language: str) -> str:
         """The generated code: ``loops``, ``program``, ``cuda``, or the kernels' ``ptx`` or ``sass``.
 
-        The kernels of matrix products are among them once a call has chosen them for its sizes.
+        What is chosen for sizes is among them once a call has chosen it: the kernels of matrix products, and variants
+        for a few long rows.
         """
         products = [product for product in self.products() if product.variant is not None]
-        return source(self.program, language, self.architecture, self.emitter, products)
+        return source(self.program, language, self.architecture, self.emitter, products, self.variants())
 
-    def resources(self) -> "dict[Kernel, dict[str, Resources]]":
+    def variants(self) -> list[Variant]:
+        """The kernels that there is code of: every kernel, then the variants that calls have asked for."""
+        asked = [
+            Variant.of(step)._replace(apart=True)
+            for step, kernel in self.runner.prepared.kernels.items() if kernel.has_apart
+        ]  # fmt: skip
+        return [*variants(self.program), *dict.fromkeys(asked)]
+
+    def resources(self) -> "dict[Variant, dict[str, Resources]]":
         """The registers, spills and shared memory of every kernel's functions; nothing for a device of the host."""
-        return {} if self.device.host else resources(self.program, self.architecture, self.emitter)
+        return {} if self.device.host else resources(self.variants(), self.architecture, self.emitter)
 
     def products(self) -> "list[Chosen]":
         """What multiplies matrices, of the sizes of the latest calls."""
@@ -175,10 +186,9 @@ def _no_products(product: Product) -> Any:
     raise InternalError(f"a program without matrix products asks for {product}")
 
 
-def _texts(program: Program, emitter: Emitter) -> dict[Kernel, tuple[str, str]]:
-    """The CUDA text of every kernel, with names for people, and the name of its functions."""
-    names = {v: identifier(v.kernel.name) for v in variants(program)}
-    return {v.kernel: (emitter.text(v, name), name) for v, name in names.items()}
+def _texts(wanted: Sequence[Variant], emitter: Emitter) -> dict[Variant, tuple[str, str]]:
+    """The CUDA text of kernels, with names for people, and the name of their functions."""
+    return {v: (emitter.text(v, v.function), v.function) for v in wanted}
 
 
 def source(
@@ -187,11 +197,13 @@ def source(
     architecture: str,
     emitter: Emitter | None = None,
     products: "Sequence[Chosen]" = (),
+    wanted: Sequence[Variant] | None = None,
 ) -> str:
     """The code of a program as text.
 
     ``loops``: the loop nests; ``program``: the steps of the host; ``cuda``: the kernels in CUDA C; ``ptx`` and
     ``sass``: the kernels in NVIDIA's portable and actual assembly. ``products``: those whose kernels are wanted too.
+    ``wanted``: the variants of kernels, if not each as it is.
     """
     if language == "loops":
         names = program_names(program)
@@ -202,7 +214,8 @@ def source(
         raise UserError(f"source() takes {', '.join(map(repr, LANGUAGES[:-1]))} or 'sass', not {language!r}")
     from symtensor_codegen.cuda.matmul.fusion import finish_texts
 
-    texts = list(_texts(program, default_emitter() if emitter is None else emitter).values())
+    wanted = variants(program) if wanted is None else wanted
+    texts = list(_texts(wanted, default_emitter() if emitter is None else emitter).values())
     kernels: dict[str, list[str]] = {}  # of products, with the sizes that they are for
     for product in products:
         kernels.setdefault(product.text, []).append(product.told)
@@ -220,10 +233,10 @@ def source(
 
 
 def resources(
-    program: Program, architecture: str, emitter: Emitter | None = None
-) -> "dict[Kernel, dict[str, Resources]]":
+    wanted: Sequence[Variant], architecture: str, emitter: Emitter | None = None
+) -> "dict[Variant, dict[str, Resources]]":
     """The registers, spills and shared memory of every kernel's functions, by kernel and function."""
     from symtensor_codegen.cuda.compiling import compile as compiler
 
-    texts = _texts(program, default_emitter() if emitter is None else emitter)
-    return {kernel: compiler.resources(text, architecture, name) for kernel, (text, name) in texts.items()}
+    texts = _texts(wanted, default_emitter() if emitter is None else emitter)
+    return {variant: compiler.resources(text, architecture, name) for variant, (text, name) in texts.items()}

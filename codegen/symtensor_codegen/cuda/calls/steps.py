@@ -294,8 +294,8 @@ class Walk:
 
     def _launch(self, step: Launch) -> None:
         prepared = self.prepared
-        kernel = prepared.kernels[step]
         parameters = self.sizes.shape(step.parameters)
+        kernel = prepared.kernels[step].fitting(parameters, prepared.device)
         stages = kernel.stages(parameters, prepared.device.multiprocessors)
         first = self.first
         if step.messages:

@@ -15,12 +15,13 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 from symtensor_codegen import cache
 from symtensor_codegen.cuda.calls.actions import Stage
 from symtensor_codegen.cuda.device import Device
+from symtensor_codegen.cuda.text.values import identifier
 from symtensor_codegen.finish import storage
 from symtensor_codegen.loops import Kernel
 from symtensor_codegen.program import Launch, Program, walk
 from symtensor_codegen.text import kernel_text
 
-EMITTER_VERSION = "18"  # part of every key: change it when the same kernel text is to become other code
+EMITTER_VERSION = "19"  # part of every key: change it when the same kernel text is to become other code
 
 _SAME = b"same as:"  # in the entry of a kernel, before the key of the one that has the code of both
 
@@ -48,23 +49,30 @@ class KernelSchedule(Protocol):
     def scratch(self, parameters: Sequence[int], multiprocessors: int) -> int:
         """How many bytes of it for these parameters."""
 
+    def is_better_apart(self, parameters: Sequence[int], multiprocessors: int) -> bool:
+        """Whether the schedule of the kernel's ``apart`` variant should be quicker for these parameters."""
+
 
 class Emitter(NamedTuple):
     """What turns kernels into CUDA text: the schedule, and the text for a schedule and the functions' symbol."""
 
-    schedule: Callable[[Kernel], KernelSchedule]
+    schedule: Callable[[Kernel, bool], KernelSchedule]
     emit: Callable[[Kernel, Any, str, bool], str]
 
     def text(self, variant: "Variant", symbol: str) -> str:
         """The text of a kernel."""
-        return self.emit(variant.kernel, self.schedule(variant.kernel), symbol, variant.aliased)
+        return self.emit(variant.kernel, self.schedule(variant.kernel, variant.apart), symbol, variant.aliased)
 
 
 class Variant(NamedTuple):
-    """A kernel; ``aliased``: one that may get the same memory for several of its buffers."""
+    """A kernel; ``aliased``: one that may get the same memory for several of its buffers.
+
+    ``apart``: for a few long rows, whose loops are launches of their own. It is made when a call has such sizes.
+    """
 
     kernel: Kernel
     aliased: bool
+    apart: bool = False
 
     @classmethod
     def of(cls, launch: Launch) -> "Variant":
@@ -72,9 +80,14 @@ class Variant(NamedTuple):
         memory = [storage(buffer) for buffer in launch.buffers]
         return cls(launch.kernel, len(set(memory)) < len(memory))
 
+    @property
+    def function(self) -> str:
+        """What people see its functions called, before their number."""
+        return identifier(self.kernel.name) + ("_apart" if self.apart else "")
+
     def key(self, architecture: str) -> str:
         """What the code is stored under."""
-        text = kernel_text(self.kernel) + (" aliased" if self.aliased else "")
+        text = kernel_text(self.kernel) + (" aliased" if self.aliased else "") + (" apart" if self.apart else "")
         return cache.key("cuda kernel", text, architecture, EMITTER_VERSION)
 
 
@@ -107,14 +120,18 @@ class KernelCode:
 class DeviceKernel:
     """A kernel on a device, ready to be launched; ``written``: which of its buffers it writes."""
 
-    __slots__ = ("__weakref__", "_functions", "_shapes", "code", "module", "schedule", "written")
+    __slots__ = (
+        "__weakref__", "_apart", "_emitter", "_functions", "_shapes", "code", "module", "schedule", "variant", "written"
+    )  # fmt: skip
 
-    def __init__(self, kernel: Kernel, code: KernelCode, schedule: KernelSchedule, device: Device) -> None:
-        self.code, self.schedule = code, schedule
+    def __init__(self, variant: Variant, code: KernelCode, emitter: Emitter, device: Device) -> None:
+        kernel, self.variant, self.code, self._emitter = variant.kernel, variant, code, emitter
+        self.schedule = emitter.schedule(kernel, variant.apart)
         self.module = device.load(code.image)
-        self._shapes = tuple(schedule.stages)
+        self._shapes = tuple(self.schedule.stages)
         self._functions = [self.module.function(f"{code.symbol}_{k}") for k in range(len(self._shapes))]
         self.written = tuple(b in kernel.written for b in kernel.buffers)
+        self._apart: DeviceKernel | None = None
 
     def stages(self, parameters: Sequence[int], multiprocessors: int) -> tuple[Stage, ...]:
         """The launches for these parameters."""
@@ -124,6 +141,21 @@ class DeviceKernel:
             if shape is not None:
                 found.append(Stage(function, *shape))
         return tuple(found)
+
+    def fitting(self, parameters: Sequence[int], device: Device) -> "DeviceKernel":
+        """This kernel, or its ``apart`` variant where that is quicker for these parameters."""
+        if not self.schedule.is_better_apart(parameters, device.multiprocessors):
+            return self
+        if self._apart is None:
+            schedule, wanted = self._emitter.schedule(self.variant.kernel, True), self.variant._replace(apart=True)
+            cut = len(schedule.stages) > len(self._shapes)
+            self._apart = load([wanted], device, self._emitter).kernels[wanted] if cut else self
+        return self._apart
+
+    @property
+    def has_apart(self) -> bool:
+        """Whether a call has asked for the ``apart`` variant."""
+        return self._apart is not None and self._apart is not self
 
 
 def symbol_of(key: str) -> str:
@@ -159,7 +191,7 @@ def load(wanted: Sequence[Variant], device: Device, emitter: Emitter) -> Loaded:
     images |= _compiled_by(device, new, emitter) if device.host else _compiled(new, device.architecture, emitter)
     for key, variant in missing.items():
         code = KernelCode(key, images[key])
-        made[key] = table[key] = DeviceKernel(variant.kernel, code, emitter.schedule(variant.kernel), device)
+        made[key] = table[key] = DeviceKernel(variant, code, emitter, device)
         names[code.symbol] = variant.kernel.name
     hits = len(made) - len(new)
     return Loaded({variant: made[key] for variant, key in keys.items()}, hits, len(new))

@@ -49,11 +49,11 @@ from symtensor_codegen.cuda.schedules.launch_numbers import (
 )
 from symtensor_codegen.cuda.schedules.nested_sums import merged
 from symtensor_codegen.cuda.schedules.packs import Packs, packs_of, packs_of_columns
-from symtensor_codegen.cuda.schedules.phases import phases
+from symtensor_codegen.cuda.schedules.phases import is_storing, phases
 from symtensor_codegen.cuda.schedules.scatters import BLOCKS, SCATTER_THREADS, Scatter, scatter_of, scatter_shape
 from symtensor_codegen.cuda.schedules.sharing import PARTS, Spread, gathering, running_share, spread_of
 from symtensor_codegen.cuda.schedules.tiles import Tiles, tile_shape, tiles_of
-from symtensor_codegen.loops import Declare, For, Kernel, Leave, Statement, statements
+from symtensor_codegen.loops import Declare, For, Kernel, Leave, LoopKind, Statement, statements
 from symtensor_codegen.scalar import Dim, Register, Scalar, load_op, register_op
 from symtensor_codegen.substitution import product, stride
 
@@ -64,6 +64,7 @@ TEAM_THREADS = 128  # of a block of small teams
 FIRST_CACHE = 192 << 10  # bytes that rows of a multiprocessor's blocks may have together
 A_FEW = 4  # accesses of a thread from which on wide ones pay
 LEAST_PART = 8  # iterations of a thread for which a block of its own is worth it
+LONG = 1 << 16  # iterations of a block's loop beside which a few launches do not count
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,6 +220,18 @@ class Stage:
             parts = len(self.body)
         return (tiles, parts, 1), block
 
+    def is_better_apart(self, parameters: Sequence[int], multiprocessors: int) -> bool:
+        """Whether a few blocks would run several loops, so long that launches which all blocks share are better."""
+        loops = [s for s in self.body if isinstance(s, For)]
+        if self.form != "team" or not self.chain or len(loops) < 2 or self.scans or self.source is not None:
+            return False
+        items = math.prod([size_of(loop.extent, parameters) for loop in self.chain])
+        work = max([self._work(loop, parameters) for loop in self.split], default=0)
+        if items * work < LONG or items <= 0:
+            return False
+        (tiles, _, _), _ = self._team_shape(items, work, parameters, multiprocessors)
+        return 4 * tiles <= multiprocessors and items * work >= tiles * LONG
+
     def _neighbours(self, iterations: int, parameters: Sequence[int], resident: int) -> int:
         """How many columns a thread has, if arrays begin where they should: one where there are threads enough."""
         width = self.width(self.chain[-1])
@@ -263,16 +276,23 @@ class Schedule:
         """Whether blocks may share items: the kernel then has scratch memory, an argument after its buffers."""
         return any(stage.spread is not None or stage.kept for stage in self.stages)
 
+    def is_better_apart(self, parameters: Sequence[int], multiprocessors: int) -> bool:
+        """Whether items are so few and long that the schedule with their loops ``apart`` should be quicker."""
+        return any(stage.is_better_apart(parameters, multiprocessors) for stage in self.stages)
+
     def scratch(self, parameters: Sequence[int], multiprocessors: int) -> int:
         """The bytes of scratch memory of a launch."""
         return max([stage.scratch(parameters, multiprocessors) for stage in self.stages], default=0)
 
 
-def schedule(kernel: Kernel) -> Schedule:
-    """Cut a finished kernel into stages and choose their forms."""
+def schedule(kernel: Kernel, apart: bool = False) -> Schedule:
+    """Cut a finished kernel into stages and choose their forms.
+
+    ``apart``: for sizes of which the ordinary schedule says `is_better_apart`; loops of an item are stages then.
+    """
     stages: list[Stage] = []
     for part in _parts(merged(kernel.body)):
-        bodies, words = _phases(part)
+        bodies, words = _phases(part, apart)
         for body in bodies:
             made = replace(_stage(body), kept=words)
             if made.spread is None:
@@ -284,19 +304,35 @@ def schedule(kernel: Kernel) -> Schedule:
     return Schedule(tuple(stages))
 
 
-def _phases(part: tuple[Statement, ...]) -> tuple[list[tuple[Statement, ...]], int]:
+def _phases(part: tuple[Statement, ...], apart: bool) -> tuple[list[tuple[Statement, ...]], int]:
     """A part cut between its loops, and the words that an item keeps meanwhile.
 
-    Only where an item's memory is scattered: a row is better read again while it is still in a cache.
+    Unless ``apart``, only where an item's memory is scattered and nothing is stored in loops: what several loops read
+    is better read again while it is still in a cache.
     """
     chain, body = _chain(part)
     loops = [s for s in body if isinstance(s, For)]
-    if not chain or len(loops) < 2 or not (_is_column(chain, loops, body) or any(map(_inner, loops))):
+    if not chain or len(loops) < 2:
+        return [part], 0
+    column = _is_column(chain, loops, body)
+    if not apart and (any(map(is_storing, loops)) or not (column or any(map(_inner, loops)))):
         return [part], 0
     bodies, words = phases(chain, body)
-    for loop in reversed(chain):
-        bodies = [(replace(loop, body=inner),) for inner in bodies]
-    return bodies, words
+    return [_in_loops(chain, inner, column) for inner in bodies], words
+
+
+def _in_loops(chain: Sequence[For], body: tuple[Statement, ...], column: bool) -> tuple[Statement, ...]:
+    """A phase for all items; those that are columns are the inner loops of one that stores.
+
+    Items are independent, although a phase reads some words of its item in scratch memory and writes others.
+    """
+    around = []
+    while column and len(body) == 1 and isinstance(body[0], For):
+        around.append(body[0])
+        body = body[0].body
+    for loop in reversed([*around, *[replace(loop, kind=LoopKind.PARALLEL) for loop in chain]]):
+        body = (replace(loop, body=body),)
+    return body
 
 
 def _parts(body: tuple[Statement, ...]) -> list[tuple[Statement, ...]]:

@@ -12,7 +12,7 @@ from symtensor_codegen.cuda.text.operations import MEMORY, REGISTER, literal
 from symtensor_codegen.cuda.text.teams import TeamWriter, renamed
 from symtensor_codegen.cuda.text.values import bare
 from symtensor_codegen.loops import Declare, For, Statement, Store, map_values
-from symtensor_codegen.scalar import COMBINES, Buffer, Register, Scalar, as_int, read, register_op
+from symtensor_codegen.scalar import COMBINES, Buffer, Register, Scalar, as_int, load_op, read, register_op
 from symtensor_codegen.substitution import stride, substitute
 
 
@@ -69,7 +69,7 @@ class ColumnWriter(TeamWriter):
         ahead = packs.ahead(len(packs.loads))
         here, each = f"{near} + u * {gap}", f"for (int u = 0; u < {ahead}; ++u)"
         names = {load: self.names.fresh(f"{load[0].name}_pack") for load in packs.loads}
-        body = self._fixed(packs, loop, body, f"{begin} < {end}", first)
+        body, changes = self._fixed(packs, loop, body, f"{begin} < {end}", first)
         self.line(f"const i64 {gap} = team;")
         self.line("#pragma unroll 1")
         with self.block(f"for (i64 {near} = {begin} + rank; {near} < {end}; {near} += {ahead} * {gap})"):
@@ -84,14 +84,17 @@ class ColumnWriter(TeamWriter):
             with self.block(each), self.block(f"if ({here} < {end})"):
                 self.line(f"const i64 {index} = {here};")
                 with self._columns(packs, first):
-                    self.elements = {load: f"{name}[u].v[k]" for load, name in names.items()}
+                    self.elements = {
+                        (buffer, substitute(place, changes)): f"{name}[u].v[k]"
+                        for (buffer, place), name in names.items()
+                    }
                     self.statements(body)
                     self.elements = {}
 
     def _fixed(
         self, packs: Packs, loop: For, body: Sequence[Statement], filled: str, first: str
-    ) -> Sequence[Statement]:
-        """Compute what is the same in all rows, for each column; the body with that in its place."""
+    ) -> tuple[Sequence[Statement], Mapping[Scalar, Scalar]]:
+        """Compute what is the same in all rows, for each column; the body with that in its place, and what changed."""
         own = {s.register for s in body if isinstance(s, Declare)}
 
         def varies(node: Scalar) -> bool:
@@ -99,14 +102,16 @@ class ColumnWriter(TeamWriter):
 
         kept: dict[Scalar, Register] = {}
         for value in (
-            *invariants(body, varies, lambda node: False)[:MOST_HOISTED],
+            *invariants(body, varies, lambda node: node.op is load_op and (node.param, node.args[0]) in packs.loads)[
+                :MOST_HOISTED
+            ],
             *[n for n in nodes_of(body) if n.op is register_op and n.param not in own],
         ):
             kept[value] = self._in_pack(Register("fixed", value.dtype), "here")
         changes = {value: read(register, value.free) for value, register in kept.items()}
         body = map_values(tuple(body), partial(substitute, replacements=changes))
         if not kept:
-            return body
+            return body, changes
         for register in kept.values():
             self.line(f"{self._pack_type(REGISTER[register.dtype], packs)} {self._whole(register)};")
         with self._columns(packs, first):
@@ -116,7 +121,7 @@ class ColumnWriter(TeamWriter):
             if reading:
                 with self.block(f"if ({filled})"):
                     self._set({value: kept[value] for value in reading})
-        return body
+        return body, changes
 
     def _set(self, values: Mapping[Scalar, Register]) -> None:
         for value, register in values.items():
