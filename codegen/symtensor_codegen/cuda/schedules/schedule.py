@@ -312,10 +312,10 @@ def _phases(part: tuple[Statement, ...], apart: bool) -> tuple[list[tuple[Statem
     """
     chain, body = _chain(part)
     loops = [s for s in body if isinstance(s, For)]
-    if not chain or len(loops) < 2:
+    if not chain or len(loops) < 2 or (not apart and any(map(is_storing, loops))):
         return [part], 0
     column = _is_column(chain, loops, body)
-    if not apart and (any(map(is_storing, loops)) or not (column or any(map(_inner, loops)))):
+    if not (apart or column or any(map(_inner, loops))):
         return [part], 0
     bodies, words = phases(chain, body)
     return [_in_loops(chain, inner, column) for inner in bodies], words
