@@ -1,5 +1,6 @@
 """Numbers of a launch: extents from its parameters, and grids and blocks of the simple forms."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,7 +14,9 @@ Shape = tuple[tuple[int, int, int], tuple[int, int, int]]
 MAP_THREADS = 256
 UNKNOWN = 1 << 14  # iterations of a loop whose extent is not known at launch
 SHARED_LIMIT = 48 << 10  # bytes of shared memory that a block may declare
-LARGEST_GRID = (1 << 31) - 1
+LARGEST_GRID = (1 << 31) - 1  # blocks along x
+WIDEST = 65535  # blocks along y and z
+DEEPEST = 64  # threads along z
 LARGEST_TEAM = 512  # threads of a block that is one team
 RESIDENT = 2048  # threads that a multiprocessor holds
 MOST_PARTS = 512  # blocks that share the loop of an item
@@ -63,13 +66,26 @@ def map_shape(threads: int) -> Shape:
 
 
 def nest_shape(sizes: Sequence[int], resident: int) -> Shape:
-    """Threads for the innermost three loops; the rest of the loops is inside each thread."""
-    x, y, z = (*reversed(sizes[-3:]), 1)[:3]
-    across = min(power_of_two(x), MAP_THREADS)
-    down = min(power_of_two(y), MAP_THREADS // across)
-    grid = [-(-x // across), min(-(-y // down), 65535), min(z, 65535)]
-    grid[0] = min(grid[0], max(resident // MAP_THREADS * 4, 1))
-    return ((grid[0], grid[1], grid[2]), (across, down, 1))
+    """Axes for the innermost loop, for the next, and for the others together; blocks have neighbouring items.
+
+    Sizes of blocks need not be powers of two: three items leave no fourth thread idle.
+    """
+    *others, y, x = sizes
+    z = math.prod(others)
+    across = _evenly(x, MAP_THREADS)
+    down = _evenly(y, MAP_THREADS // across)
+    deep = _evenly(z, min(MAP_THREADS // (across * down), DEEPEST))
+    most = (min(max(resident // MAP_THREADS * 4, 1), LARGEST_GRID), WIDEST, WIDEST)
+    grid = [min(-(-n // block), limit) for n, block, limit in zip((x, y, z), (across, down, deep), most, strict=True)]
+    return (grid[0], grid[1], grid[2]), (across, down, deep)
+
+
+def _evenly(count: int, most: int) -> int:
+    """The threads of a block along an axis: all of it where there is room, else pieces of about one length."""
+    if count <= most:
+        return count
+    each = -(-count // -(-count // most))
+    return -(-each // 32) * 32 if each > 96 else each  # whole warps where they are many
 
 
 def owned_shape(body: Sequence[Statement], parameters: Sequence[int]) -> Shape:

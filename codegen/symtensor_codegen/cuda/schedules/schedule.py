@@ -52,7 +52,7 @@ from symtensor_codegen.cuda.schedules.packs import Packs, packs_of, packs_of_col
 from symtensor_codegen.cuda.schedules.phases import is_storing, phases
 from symtensor_codegen.cuda.schedules.scatters import BLOCKS, SCATTER_THREADS, Scatter, scatter_of, scatter_shape
 from symtensor_codegen.cuda.schedules.sharing import PARTS, Spread, gathering, running_share, spread_of
-from symtensor_codegen.cuda.schedules.tiles import Tiles, tile_shape, tiles_of
+from symtensor_codegen.cuda.schedules.tiles import LEAST_TILE, Tiles, tile_shape, tiles_of
 from symtensor_codegen.loops import Declare, For, Kernel, Leave, LoopKind, Statement, statements
 from symtensor_codegen.scalar import Dim, Register, Scalar, load_op, register_op
 from symtensor_codegen.substitution import product, stride
@@ -158,8 +158,8 @@ class Stage:
             case "nest":
                 if self.tiles is not None:
                     across = self.chain.index(self.tiles.across)
-                    others = [*sizes[:across], *sizes[across + 1 : -1]]
-                    return tile_shape(sizes[-1], sizes[across], others[-1] if others else 1, resident)
+                    if sizes[-1] * sizes[across] >= LEAST_TILE:
+                        return tile_shape(sizes[-1], sizes[across], math.prod(sizes[:-1]) // sizes[across], resident)
                 return nest_shape([*sizes[:-1], -(-sizes[-1] // self.width(self.chain[-1]))], resident)
             case "team":
                 return self._team(sizes, parameters, multiprocessors)

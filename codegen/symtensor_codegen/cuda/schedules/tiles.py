@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from symtensor_codegen.cuda.schedules.dependence import nodes_of, stores_of, touched
-from symtensor_codegen.cuda.schedules.launch_numbers import LARGEST_GRID, Shape, power_of_two
+from symtensor_codegen.cuda.schedules.launch_numbers import LARGEST_GRID, WIDEST, Shape, power_of_two
 from symtensor_codegen.loops import Declare, For, Statement, Store
 from symtensor_codegen.scalar import Buffer, Scalar, checked_op, guarded_op, load_op
 from symtensor_codegen.substitution import stride
@@ -19,6 +19,7 @@ ROUNDS = 4  # items of a thread, as many elements of each array on their way
 ITEMS = THREADS * ROUNDS
 SHORTEST, SIDE = 4, 32  # a side of a tile: the least, and the usual
 PLACES = ITEMS + ITEMS // SHORTEST  # elements of shared memory: each line of a tile has one more than is used
+LEAST_TILE = ITEMS // 2  # items along both loops: there is nothing to gain where a cache holds what is read across rows
 MOST_BYTES = 40 << 10  # of shared memory
 
 
@@ -65,4 +66,4 @@ def tile_shape(along: int, across: int, others: int, resident: int) -> Shape:
     side = ITEMS // min(max(power_of_two(across), SHORTEST), SIDE)
     side = min(side, max(power_of_two(along), SHORTEST))
     blocks = min(-(-along // side), max(resident // THREADS * 4, 1), LARGEST_GRID)
-    return (blocks, min(-(-across // (ITEMS // side)), 65535), min(others, 65535)), (side, THREADS // side, 1)
+    return (blocks, min(-(-across // (ITEMS // side)), WIDEST), min(others, WIDEST)), (side, THREADS // side, 1)

@@ -262,6 +262,16 @@ class LoopWriter(Accesses):
         for node in reading:  # another loop may have iterations where this one had none
             table.pop(node, None)
 
+    def places_in(self, loops: Sequence[For], names: Sequence[str], number: str) -> None:
+        """Where an iteration of nested loops is in each of them, from its number among all."""
+        rest = number
+        for loop, name in reversed(list(zip(loops[1:], names[1:], strict=True))):
+            extent, following = self.held(as_int(loop.extent)), self.names.fresh("rest")
+            self.line(f"const i64 {following} = st_quotient({rest}, {extent});")
+            self.line(f"const i64 {name} = {rest} - {following} * {extent};")
+            rest = following
+        self.line(f"const i64 {names[0]} = {rest};")
+
     # Waiting ------------------------------------------------------------------------------------------------------
 
     def _wait_for(self, statement: Statement) -> None:

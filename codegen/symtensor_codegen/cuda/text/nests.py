@@ -3,12 +3,13 @@
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
-from symtensor_codegen.cuda.schedules.tiles import ITEMS, ROUNDS, THREADS, Tiles
+from symtensor_codegen.cuda.schedules.tiles import ITEMS, LEAST_TILE, ROUNDS, THREADS, Tiles
 from symtensor_codegen.cuda.text.loops import LoopWriter
 from symtensor_codegen.cuda.text.operations import MEMORY
 from symtensor_codegen.cuda.text.values import bare
 from symtensor_codegen.loops import For
 from symtensor_codegen.scalar import Buffer, Scalar, as_int
+from symtensor_codegen.substitution import product
 
 
 class NestWriter(LoopWriter):
@@ -16,33 +17,35 @@ class NestWriter(LoopWriter):
 
     def _nest(self) -> None:
         chain = self.stage.chain
-        axes = ((chain[:-3], None), (chain[-3:-2], "z"), (chain[-2:-1], "y"))
         with ExitStack() as open_loops:
-            for loops, axis in axes:
-                open_loops.enter_context(self._nested(loops, axis))
+            for loops, axis in ((chain[:-2], "z"), (chain[-2:-1], "y")):
+                open_loops.enter_context(self._along(loops, axis))
             open_loops.enter_context(self._hoisted(chain[-1], self.stage.body, None))
             thread, threads = "((i64)blockIdx.x * blockDim.x + threadIdx.x)", "(i64)gridDim.x * blockDim.x"
             end = self.held(as_int(chain[-1].extent))
             self._strided(chain[-1], self.stage.body, "0", end, thread, threads)
 
     @contextmanager
-    def _nested(self, loops: Sequence[For], axis: str | None) -> Iterator[None]:
-        """Loops on one axis of the grid, or in every thread."""
+    def _along(self, loops: Sequence[For], axis: str) -> Iterator[None]:
+        """Loops on one axis of the grid: of several, the iterations of all of them."""
         if not loops:
             yield
             return
-        loop = loops[0]
-        index, extent = self.names.of(loop.index, loop.index.param.name), self.held(as_int(loop.extent))
-        start, step = "0", "1"
-        if axis is not None:
-            start = f"(i64)blockIdx.{axis} * blockDim.{axis} + threadIdx.{axis}"
-            step = f"(i64)gridDim.{axis} * blockDim.{axis}"
-        head = f"for (i64 {index} = {start}; {index} < {extent}; {index} += {step})"
-        with self.block(head), self._nested(loops[1:], axis):
+        names = [self.names.of(loop.index, loop.index.param.name) for loop in loops]
+        number = names[0] if len(loops) == 1 else self.names.fresh("outer")
+        end = self.held(as_int(product([loop.extent for loop in loops])))
+        start = f"(i64)blockIdx.{axis} * blockDim.{axis} + threadIdx.{axis}"
+        step = f"(i64)gridDim.{axis} * blockDim.{axis}"
+        with self.block(f"for (i64 {number} = {start}; {number} < {end}; {number} += {step})"):
+            if len(loops) > 1:
+                self.places_in(loops, names, number)
             yield
 
     def _in_tiles(self, tiles: Tiles) -> None:
-        """The same where a block has a tile of items: what is read across rows comes by way of shared memory."""
+        """The same where a block has a tile of items: what is read across rows comes by way of shared memory.
+
+        Where there is less than a tile of them on both axes, they are items like others.
+        """
         last, across = self.stage.chain[-1], tiles.across
         others = [loop for loop in self.stage.chain[:-1] if loop is not across]
         side, other, shift, thread, begin, start = map(
@@ -50,11 +53,13 @@ class NestWriter(LoopWriter):
                                f"tile_{across.index.param.name}")
         )  # fmt: skip
         columns, rows = self.held(as_int(last.extent)), self.held(as_int(across.extent))
+        with self.block(f"if ({columns} * {rows} < {LEAST_TILE})"):
+            self._nest()
+            self.line("return;")
         self.line(f"const int {side} = blockDim.x, {other} = {ITEMS} / {side}, {shift} = 31 - __clz({other});")
         self.line(f"const int {thread} = threadIdx.y * {side} + threadIdx.x;")
         with ExitStack() as open_loops:
-            for loops, axis in ((others[:-1], None), (others[-1:], "z")):
-                open_loops.enter_context(self._nested(loops, axis))
+            open_loops.enter_context(self._along(others, "z"))
             head = "for (i64 {0} = (i64)blockIdx.{1} * {2}; {0} < {3}; {0} += (i64)gridDim.{1} * {2})"
             open_loops.enter_context(self.block(head.format(start, "y", other, rows)))
             open_loops.enter_context(self.block(head.format(begin, "x", side, columns)))

@@ -147,7 +147,7 @@ class ScatterWriter(TeamWriter):
         """Where a step is in each of the loops over steps, from its number."""
         (step,) = self._own("step")
         self.line(f"const i64 {step} = {number};")
-        self._places_in(scatter.loops, [self.names.of(s.index, s.index.param.name) for s in scatter.loops], step)
+        self.places_in(scatter.loops, [self.names.of(s.index, s.index.param.name) for s in scatter.loops], step)
 
     def _first_loads(self, scatter: Scatter) -> list[tuple[Buffer, Scalar]]:
         """What every target reads first: elements at places that depend on nothing in memory."""

@@ -102,17 +102,7 @@ class TeamWriter(LoopWriter):
     def _places_in_chain(self, last: str = "") -> None:
         """Where an item is in each of the loops around it; ``item`` is its number; ``last`` names the last place."""
         names = [self.names.of(loop.index, loop.index.param.name) for loop in self.stage.chain]
-        self._places_in(self.stage.chain, [*names[:-1], last or names[-1]], "item")
-
-    def _places_in(self, loops: Sequence[For], names: Sequence[str], number: str) -> None:
-        """Where an iteration of nested loops is in each of them, from its number among all."""
-        rest = number
-        for loop, name in reversed(list(zip(loops[1:], names[1:], strict=True))):
-            extent, following = self.held(as_int(loop.extent)), self.names.fresh("rest")
-            self.line(f"const i64 {following} = st_quotient({rest}, {extent});")
-            self.line(f"const i64 {name} = {rest} - {following} * {extent};")
-            rest = following
-        self.line(f"const i64 {names[0]} = {rest};")
+        self.places_in(self.stage.chain, [*names[:-1], last or names[-1]], "item")
 
     def _share_of_block(self) -> tuple[str, str] | None:
         """The iterations that are a block's, of a loop that several blocks may share: where they begin and end."""
