@@ -2,7 +2,8 @@
 
 A kernel that computes each element from the element of a product at the same place has nothing to wait for but that
 one. Which steps of a program are such a pair follows from the program alone (``finishes_of``); whether they are done in
-one launch is decided when a call's actions are recorded (``fused``), for its sizes and its memory.
+one launch is decided when a call's actions are recorded (``fused``), for its sizes and its memory. Large products are
+not ours; NVIDIA's library has some finishes of its own (``endings``).
 """
 
 import re
@@ -200,9 +201,10 @@ def _one(
     multiply = products.finished(sizes, epilogue_of(finish))
     others = tuple([place for place in kernel.reads if place != out.place])
     writes = (*kernel.writes, out.place) if finish.kept else kernel.writes
-    if multiply is None and not kernel.gated and not _overlap(kernel.writes, others):  # a library can do neither
+    # A library looks at no status, and reads in an order of its own.
+    if multiply is None and not kernel.gated and not _overlap(kernel.writes, others):
         multiply = _by_library(prepared, finish, sizes, kernel)
-        writes = (*kernel.writes, out.place)  # where the library cannot do it at once
+        writes = (*kernel.writes, out.place)  # in case both are done one after the other
     if multiply is None:
         return None
     return FusedAction(multiply, out, product.a, product.b, kernel, (*product.reads, *others), writes)

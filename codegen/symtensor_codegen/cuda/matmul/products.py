@@ -35,12 +35,14 @@ __all__ = ["Chosen", "MatrixProducts", "Multiply", "Refused"]
 _MOST_BLOCKS_ACROSS: Final = 65535
 _MOST_CHOSEN: Final = 64
 _NO_EPILOGUE: Final = Epilogue()
-Told = TypeVar("Told")
 _LAUNCH: Final = 2500.0
 """Estimated cycles of a launch that is saved."""
 
 _LONG: Final = 50_000
 """Estimated cycles of a product beside which a launch more or less does not count."""
+
+
+Told = TypeVar("Told", "Chosen", "Refused")
 
 
 class Multiply(Protocol):
