@@ -94,7 +94,7 @@ def ending_of(finish: Finish) -> Found | None:
     store = body[0]
     if store.combine is not None or store.where is not None or not is_own(store.index[0], finish.stage):
         return None
-    if finish.element.dtype is not dtypes.float32 or store.buffer.dtype is not dtypes.float32:
+    if finish.element.dtype is not dtypes.float32:
         return None
     nodes = topological([store.value], lambda n: () if n.op is load_op else n.args)
     loads = {node for node in nodes if node.op is load_op}
