@@ -1,4 +1,4 @@
-"""Large products that end with a bias or a relu: what is recognised, and what is asked of cuBLASLt."""
+"""Large products that end with a bias or a relu: what is asked of cuBLASLt, and where it is not used."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from symtensor_codegen.cuda.arrays import DeviceArray
 from symtensor_codegen.cuda.calls.actions import FusedAction, KernelAction, Operand, Place, ProductAction, dependencies
 from symtensor_codegen.cuda.errors import DeviceMemoryError, DeviceUnavailableError
 from symtensor_codegen.cuda.matmul import choice, fusion, library
-from symtensor_codegen.cuda.matmul.endings import DISPUTED, Ending, Relu, ending_of, relu_seen
+from symtensor_codegen.cuda.matmul.endings import DISPUTED, Relu, ending_of
 from symtensor_codegen.cuda.matmul.library import Unable
 from symtensor_codegen.cuda.matmul.products import MatrixProducts
 from symtensor_codegen.cuda.matmul.variants import PRECISIONS
-from symtensor_codegen.reference import run_kernel
+from tests.cuda.ending_cases import BIAS, ENDINGS, RELU, RELU_BIAS, b, case, finish_of, numbers, p, w, x, z
 from tests.cuda.host import HostDevice
 from tests.cuda.host import compiler as host_compiler
 from tests.cuda.numpy_device import NumpyDevice
@@ -35,145 +35,6 @@ from tests.cuda.product_cases import Case as Operands
 from tests.cuda.program_cases import Case, OnDevice
 
 Array = np.ndarray[Any, Any]
-MAXIMUM, BIAS = Relu(keeps_nan=True, keeps_sign=None), Ending(bias=True, relu=None)
-RELU_BIAS, RELU = Ending(True, MAXIMUM), Ending(False, MAXIMUM)
-
-
-def numbers(seed: int, *shape: int) -> Array:
-    """Whole numbers: their sums are exact in any order."""
-    return np.random.default_rng(seed).integers(-9, 9, shape).astype(np.float32)
-
-
-# What is recognised ---------------------------------------------------------------------------------------------------
-
-x, w, full, b = T.fmatrix("x"), T.fmatrix("w"), T.fmatrix("full"), T.fvector("b")
-p = T.dot(x, w)
-z = p + b
-
-ENDINGS = {
-    "a bias": (z, BIAS),
-    "the bias first": (b + p, BIAS),
-    "a row of a matrix": (p + full[0], BIAS),
-    "other way round": (T.dot(x.T, w.T) + b, BIAS),
-    "relu": (T.nnet.relu(p), RELU),
-    "relu and bias": (T.nnet.relu(z), RELU_BIAS),
-    "maximum": (T.maximum(z, 0), RELU_BIAS),
-    "maximum, zero first": (T.maximum(0, z), RELU_BIAS),
-    ">": (T.switch(z > 0, z, 0), Ending(True, Relu(False, False))),
-    "> from the left": (T.switch(T.lt(0, z), z, 0), Ending(True, Relu(False, False))),
-    ">=": (T.switch(z >= 0, z, 0), Ending(True, Relu(False, True))),
-    "<": (T.switch(z < 0, 0, z), Ending(True, Relu(True, True))),
-    "<=": (T.switch(p <= 0, 0, p), Ending(False, Relu(True, False))),
-    "NaN apart": (T.switch(z > 0, z, T.switch(T.neq(z, z), z, 0)), Ending(True, Relu(True, False))),
-}  # fmt: skip
-NO_ENDINGS = {
-    "Theano's relu": 0.5 * (z + abs(z)),  # NaN for -inf, and inf for large numbers
-    "a mask": z * (z > 0),  # NaN for -inf
-    "a leaky relu": T.nnet.relu(z, 0.1),
-    "the other half": T.switch(z > 0, 0, z),
-    "another number": T.maximum(z, 1),
-    "the negative zero": T.maximum(z, -0.0),
-    "one instead of zero": T.switch(z > 0, z, 1),
-    "the bias as a bound": T.maximum(z, b),
-    "without the bias": T.switch(z > 0, p, 0),
-    "minus": p - b,
-    "from the bias": b - p,
-    "twice": z + b,
-    "two of them": T.maximum(z + full[0], 0),
-    "a matrix": p + full,
-    "a part of a matrix": p + full[:, : b.shape[0]],
-    "every other number": p + b[::2],
-    "zero, and NaN": T.switch(z > 0, 0, T.switch(z < 0, 0, z)),
-    "a number for each row": p + b.dimshuffle(0, "x"),
-    "one number": p + b[0],
-    "a later part": p + b[1:],
-    "backwards": p + b[::-1],
-    "a factor": 2 * p + b,
-    "tanh": T.tanh(z),
-    "float64": T.cast(z, "float64"),
-}
-
-
-def case(result: Any, sizes: tuple[int, int, int] = (3, 4, 4), of: Callable[..., Array] = numbers) -> Case:
-    m, n, k = sizes
-    return Case([x, w, full, b], [result], [of(0, m, k), of(1, k, n), of(2, m, n), of(3, n)])
-
-
-def finish_of(result: Any) -> fusion.Finish:
-    (finish,) = set(fusion.finishes_of(case(result).program).values())
-    return finish
-
-
-@pytest.mark.parametrize("name", ENDINGS)
-def test_endings(name: str) -> None:
-    result, wanted = ENDINGS[name]
-    found = ending_of(finish_of(result))
-    assert found is not None
-    assert found.ending == wanted
-    names = [buffer.name for buffer in finish_of(result).launch.kernel.buffers]
-    assert names[found.bias].startswith(("b", "full")) if wanted.bias else found.bias == -1
-    assert not names[found.result].startswith(("b", "full", "dot"))
-
-
-@pytest.mark.parametrize("name", [name for name, (_, ending) in ENDINGS.items() if ending.relu is not None])
-def test_relus_are_what_the_program_says(name: str) -> None:
-    """The kernel, interpreted with what is disputed, finds the same relu; that of a maximum may have either zero."""
-    result, ending = ENDINGS[name]
-    finish = finish_of(result)
-    kernel = finish.launch.kernel
-    arrays = {finish.element: np.float32(DISPUTED) * np.float32(0.75)}
-    arrays |= dict.fromkeys(kernel.written, np.empty(len(DISPUTED), np.float32))
-    given = [arrays.get(buffer, np.float32([-0.0])) for buffer in kernel.buffers]
-    with np.errstate(all="ignore"):
-        run_kernel(kernel, given, [len(DISPUTED), 1][: len(kernel.parameters)])
-    (written,) = kernel.written
-    seen = relu_seen(list(arrays[written][:, None]))
-    assert seen is not None
-    assert ending.relu is not None
-    assert not seen.difference(ending.relu)
-
-
-@pytest.mark.parametrize("name", NO_ENDINGS)
-def test_no_endings(name: str) -> None:
-    assert ending_of(finish_of(NO_ENDINGS[name])) is None
-
-
-def test_a_product_of_float64_has_none() -> None:
-    u, v, c = T.dmatrix("u"), T.dmatrix("v"), T.dvector("c")
-    for result in (T.dot(u, v) + c, T.nnet.relu(T.dot(u, v) + c)):
-        made = Case([u, v, c], [result], [np.ones((2, 2)), np.ones((2, 2)), np.ones(2)])
-        (finish,) = set(fusion.finishes_of(made.program).values())
-        assert ending_of(finish) is None
-
-
-def test_a_product_that_is_needed_elsewhere_has_none() -> None:
-    made = Case([x, w], [p, T.nnet.relu(p)], [numbers(0, 3, 4), numbers(1, 4, 4)])
-    (finish,) = set(fusion.finishes_of(made.program).values())
-    assert ending_of(finish) is None
-
-
-@pytest.mark.parametrize(
-    ("relu", "seen"),
-    [
-        (lambda x: np.maximum(x, np.float32(0)), Relu(True, False)),
-        (lambda x: np.fmax(x, np.float32(0)), Relu(False, False)),
-        (lambda x: np.where(x < 0, np.float32(0), x), Relu(True, True)),
-        (lambda x: np.where(x >= 0, x, np.float32(0)), Relu(False, True)),
-        (lambda x: x, None),
-        (lambda x: np.minimum(x, 1e9), None),
-        (lambda x: np.where(np.isnan(x), -1, np.maximum(x, 0)), None),
-        (lambda x: np.where(x < 0, -np.float32(0), np.maximum(x, 0)), None),
-        (lambda x: np.where(np.arange(3) > 1, np.maximum(x, 0), np.fmax(x, 0)), None),
-        (lambda x: np.where(np.arange(3) > 1, np.where(x < 0, 0, x), np.maximum(x, 0)), None),
-        (lambda x: np.maximum(x, 0) / 2, None),
-        (lambda x: np.where(x == np.inf, 9, np.maximum(x, 0)), None),
-    ],
-)
-def test_relus_that_are_seen(relu: Callable[[Array], Array], seen: Relu | None) -> None:
-    rows = np.repeat(np.float32(DISPUTED)[:, None] * np.float32(0.75), 3, axis=1)
-    with np.errstate(all="ignore"):
-        rows = relu(rows)
-    assert relu_seen(list(rows)) == seen
 
 
 # What is asked of the library -----------------------------------------------------------------------------------------
