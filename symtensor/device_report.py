@@ -36,6 +36,9 @@ def launches(compilation: "Compilation") -> str:
     if pairs:
         told = [(p.gemm.out.buffer.name, p.launch.kernel.name, "stored too" if p.kept else "not stored") for p in pairs]
         tables.append(table(("small products that are one launch with", "the kernel", "the product is"), told))
+    refused = [(str(r.sizes), r.ending, r.reason) for r in native.refused()] if hasattr(native, "refused") else []
+    if refused:
+        tables.append(table(("large product", "does not end with", "because"), refused))
     return "\n\n".join(tables)
 
 

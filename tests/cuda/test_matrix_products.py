@@ -1,19 +1,16 @@
 """Matrix products: the generated kernels on the CPU, their code for GPUs, and what is asked of cuBLAS."""
 
-import ctypes
 import struct
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product as pairs
-from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from symtensor_codegen import dtypes
-from symtensor_codegen.cuda.calls.steps import Product
 from symtensor_codegen.cuda.compiling import compile as compiler
 from symtensor_codegen.cuda.compiling.compile import FULL
 from symtensor_codegen.cuda.matmul import choice as matmul_choice
@@ -25,64 +22,12 @@ from symtensor_codegen.cuda.matmul.variants import ELEMENTS, PRECISIONS, Epilogu
 from symtensor_codegen.cuda.schedules.launch_numbers import SHARED_LIMIT
 from symtensor_codegen.errors import BackendError
 from tests.cuda.host import HostDevice
+from tests.cuda.pretended_blas import Blas, install
+from tests.cuda.product_cases import Case
 
 Array = np.ndarray[Any, Any]
 
 SMALL = Tile(16, 16, 4, 4, 2, 32, 3)  # two slices, one warp: quick on the CPU
-
-
-class Case:
-    """Operands in memory of a device: which way round, with gaps, and what the product should be."""
-
-    def __init__(
-        self, device: HostDevice, dtype: str, m: int, n: int, k: int, turned: tuple[bool, bool] = (False, False),
-        batch: int = 1, alpha: float = 1.0, beta: float = 0.0, gap: int = 0, shift: int = 0,
-    ) -> None:  # fmt: skip
-        self.device, self.random = device, np.random.default_rng(m + 7 * n + 31 * k)
-        self.dtype, self.batch, self.gap, self.shift = np.dtype(dtype), batch, gap, shift
-        self.a, a = self.matrix(m, k, turned[0])
-        self.b, b = self.matrix(k, n, turned[1])
-        self.out, out = self.matrix(m, n, False)
-        if beta == 0:
-            self.out[:] = np.nan  # must not be read
-        strides = [self.strides(matrix) for matrix in (out, a, b)]
-        self.product = Product(getattr(dtypes, dtype), m, n, k, batch, *strides, alpha, beta)
-        wide = np.result_type(self.dtype, np.float64)
-        self.expected = alpha * (a.astype(wide) @ b.astype(wide)) + (beta * out.astype(wide) if beta else 0)
-        self.terms = k
-        self.blocks = [device.allocate(array.nbytes) for array in (self.out, self.a, self.b)]
-
-    def matrix(self, rows: int, columns: int, turned: bool) -> tuple[Array, Array]:
-        if turned:
-            flat, matrix = self.matrix(columns, rows, False)
-            return flat, matrix.transpose(0, 2, 1)
-        line = columns + self.gap
-        size = self.shift + self.batch * rows * line
-        flat = self.random.standard_normal(size) + (
-            1j * self.random.standard_normal(size) if self.dtype.kind == "c" else 0
-        )
-        flat = flat.astype(self.dtype)
-        return flat, flat[self.shift :].reshape(self.batch, rows, line)[:, :, :columns]
-
-    def strides(self, matrix: Array) -> tuple[int, int, int]:
-        batch, row, column = (stride // self.dtype.itemsize for stride in matrix.strides)
-        return row, column, batch
-
-    def addresses(self) -> list[int]:
-        for block, array in zip(self.blocks, (self.out, self.a, self.b), strict=True):
-            self.device.upload(block.address, array)
-        return [block.address + self.shift * self.dtype.itemsize for block in self.blocks]
-
-    def check(self, multiply: Any) -> None:
-        multiply(*self.addresses())
-        found = self.out.copy()
-        self.device.download(found, self.blocks[0].address)
-        m, n = self.product.m, self.product.n
-        lines = [flat[self.shift :].reshape(self.batch, m, n + self.gap) for flat in (found, self.out)]
-        bound = float(np.finfo(self.dtype).eps) * 32 * max(self.terms, 1) ** 0.5
-        np.testing.assert_allclose(lines[0][:, :, :n], self.expected, rtol=0, atol=bound)
-        np.testing.assert_array_equal(lines[0][:, :, n:], lines[1][:, :, n:])  # gaps are left alone
-        np.testing.assert_array_equal(found[: self.shift], self.out[: self.shift])
 
 
 def generated(case: Case, tile: Tile = SMALL, splits: int = 1, clusters: bool = False) -> Generated:
@@ -354,70 +299,10 @@ def test_tensor_cores(precision: str, turned: tuple[bool, bool]) -> None:
 # cuBLAS ---------------------------------------------------------------------------------------------------------------
 
 
-class Blas:
-    """cuBLAS's interface on the host: matrices are stored by columns, as there."""
-
-    Operation = SimpleNamespace(N=0, T=1)
-    GemmAlgo = SimpleNamespace(DFALT=-1)
-    ComputeType = SimpleNamespace(
-        COMPUTE_32F=68, COMPUTE_32F_FAST_16F=74, COMPUTE_32F_FAST_16BF=75, COMPUTE_32F_FAST_TF32=77, COMPUTE_64F=70
-    )
-    types = ("float32", "float64", None, None, "complex64", "complex128")
-
-    def __init__(self) -> None:
-        self.modes: list[int] = []
-        self.calls: list[str] = []
-
-    def create(self) -> int:
-        return 77
-
-    def set_stream(self, handle: int, stream: int) -> None:
-        self.calls.append("stream")
-
-    def set_workspace(self, handle: int, address: int, size: int) -> None:
-        assert address > 0
-        assert size == 32 << 20
-        self.calls.append("workspace")
-
-    def gemm_strided_batched_ex_64(
-        self, handle: int, ta: int, tb: int, m: int, n: int, k: int, alpha: int, a: int, at: int, lda: int, sa: int,
-        b: int, bt: int, ldb: int, sb: int, beta: int, c: int, ct: int, ldc: int, sc: int, batch: int, mode: int,
-        algorithm: int,
-    ) -> None:  # fmt: skip
-        assert handle == 77
-        assert algorithm == -1
-        assert lda >= max(1, k if ta else m)
-        assert ldb >= max(1, n if tb else k)
-        assert ldc >= max(1, m)
-        self.modes.append(mode)
-        self.calls.append("gemm")
-        kind = np.dtype(self.types[at])
-
-        def array(address: int, size: int) -> Array:
-            return np.frombuffer((ctypes.c_char * (size * kind.itemsize)).from_address(address), kind)
-
-        def matrix(address: int, leading: int, turned: int, rows: int, columns: int) -> Array:
-            if turned:
-                return matrix(address, leading, 0, columns, rows).T
-            flat = array(address, leading * (columns - 1) + rows if columns else 0)
-            return np.lib.stride_tricks.as_strided(flat, (rows, columns), (kind.itemsize, leading * kind.itemsize))
-
-        factors = array(alpha, 1)[0], array(beta, 1)[0]
-        for number in range(batch):
-            left = matrix(a + number * sa * kind.itemsize, lda, ta, m, k)
-            right = matrix(b + number * sb * kind.itemsize, ldb, tb, k, n)
-            out = matrix(c + number * sc * kind.itemsize, ldc, 0, m, n)
-            out[...] = factors[0] * (left @ right) + (factors[1] * out if factors[1] else 0)
-
-
 @pytest.fixture
 def blas(monkeypatch: pytest.MonkeyPatch) -> Blas:
     """NVIDIA's bindings, as far as they are used."""
-    bindings = ModuleType("nvmath.bindings")
-    bindings.cublas = blas = Blas()  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "nvmath", ModuleType("nvmath"))
-    monkeypatch.setitem(sys.modules, "nvmath.bindings", bindings)
-    return blas
+    return install(monkeypatch)[0]
 
 
 @pytest.fixture

@@ -136,6 +136,10 @@ def trainer(names: Any, inputs: str, d: Inputs, step: Any, extra: Any) -> Builde
     return {"jax": build}
 
 
+def linear_relu(d: Inputs) -> Builders:
+    return program("x w b", d, lambda x, w, b: jax.nn.relu(x @ w + b))
+
+
 def overhead(d: Inputs) -> Builders:
     return trainer(["s"], "", d, lambda weights, others: ([weights[0] * 0.5 + 1], others, ()), lambda weights: [])
 

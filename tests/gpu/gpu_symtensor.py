@@ -128,6 +128,10 @@ def scatter(d: Inputs) -> Builders:
     return program("places values", d, added)
 
 
+def linear_relu(d: Inputs) -> Builders:
+    return program("x w b", d, lambda x, w, b: [T.nnet.relu(T.dot(x, w) + b)])
+
+
 def loss_of(logits: Any, labels: Any) -> Any:
     return T.nnet.categorical_crossentropy(T.nnet.softmax(logits), labels).mean()
 

@@ -131,6 +131,10 @@ def scatter(d: Inputs) -> Builders:
     return without_state("places values", d, added)
 
 
+def linear_relu(d: Inputs) -> Builders:
+    return without_state("x w b", d, lambda x, w, b: torch.relu(torch.addmm(b, x, w)))
+
+
 def cross_entropy(d: Inputs) -> Builders:
     """Forward and backward in one graph (``torch.func``), and the forward pass compiled alone, with autograd."""
     loss = functional.cross_entropy

@@ -131,6 +131,14 @@ def _matrices(s: Arrays, dtype: str, seed: int) -> Data:
     return Data({}, [{"x": x.reshape(rows, columns), "y": y.reshape(columns, rows)}])
 
 
+def _layer(s: Arrays, dtype: str, seed: int) -> Data:
+    """Batch, weights scaled so that sums stay about 1, and a bias."""
+    m, k, n = s["rows"], s["inputs"], s["outputs"]
+    x, w, b = (filled(seed + i, size, dtype, "normal") for i, size in enumerate((m * k, k * n, n)))
+    w *= k**-0.5
+    return Data({}, [{"x": x.reshape(m, k), "w": w.reshape(k, n), "b": b}])
+
+
 def _logits(s: Arrays, dtype: str, seed: int) -> Data:
     rows, columns = s["rows"], s["columns"]
     sets = []
@@ -183,6 +191,7 @@ DRAWS: dict[str, Callable[[Arrays, str, int], Data]] = {
     "options": _options,
     "matrix": _matrix,
     "matrices": _matrices,
+    "layer": _layer,
     "logits": _logits,
     "places": _places,
     "perceptron": _perceptron,
@@ -243,6 +252,12 @@ def _scatter(row: Row, data: Data) -> list[Any]:
     return [out]
 
 
+def _linear_relu(one: Arrays) -> list[Any]:
+    out = one["x"].astype(F64) @ one["w"].astype(F64)
+    out += one["b"]
+    return [np.maximum(out, 0, out=out)]
+
+
 def _cross_entropy(one: Arrays) -> list[Any]:
     z, labels = one["z"], one["lab"]
     blocks = max(1, len(z) // 1024)
@@ -293,6 +308,8 @@ def reference(row: Row, data: Data) -> tuple[list[list[Any]], Arrays]:
             return [[data.sets[0]["x"].astype(F64) + data.sets[0]["y"].T]], {}
         case "scatter":
             return [_scatter(row, data)], {}
+        case "linear_relu":
+            return [_linear_relu(one) for one in data.sets], {}
         case "cross_entropy":
             return [_cross_entropy(one) for one in data.sets], {}
         case "perceptron":
@@ -391,6 +408,9 @@ ROWS = (
         targets=(SLOPE,)),
     Row("G5_tf32", "perceptron", "the MLP's step in TF32", "perceptron", {"sets": 4}, {"sets": 2}, 5e-2, sets=4,
         steps=6, tf32=True, targets=(STEP,), parameters=MOMENTUM),
+    Row("linear_relu_tf32", "linear_relu", "relu(x @ W + b) in TF32, 8192 x 4096 x 4096", "layer",
+        {"rows": 8192, "inputs": 4096, "outputs": 4096}, {"rows": 48, "inputs": 40, "outputs": 36}, 5e-3, tf32=True,
+        targets=(Target(ratio=1.0, peers=TORCH_COMPILE),)),
     Row("G7_tf32", "lstm", "the LSTM's step in TF32", "lstm", {"steps": 50}, {"steps": 5}, 5e-2, steps=5, tf32=True,
         targets=(CUDNN,), parameters={"lr": 1.0}),
     Row("G3_sum", "fused_sum", "fused elementwise, summed, 100 M", "pair", MANY, FEW, 1e-5, moved=_arrays(2),

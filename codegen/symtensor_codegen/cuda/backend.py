@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from symtensor_codegen.cuda.arrays import DeviceArray
     from symtensor_codegen.cuda.compiling.compile import Resources
     from symtensor_codegen.cuda.device import Device
-    from symtensor_codegen.cuda.matmul.products import Chosen
+    from symtensor_codegen.cuda.matmul.products import Chosen, Refused
 
 LANGUAGES = ("loops", "program", "cuda", "ptx", "sass")
 
@@ -117,8 +117,12 @@ class CompiledProgram:
         """What multiplies matrices, of the sizes of the latest calls."""
         return list(getattr(self.runner.prepared.products, "chosen", ()))
 
+    def refused(self) -> "list[Refused]":
+        """The large products of the latest calls that do not end with what follows them, and why."""
+        return list(getattr(self.runner.prepared.products, "refused", ()))
+
     def product_resources(self, product: "Chosen") -> "Resources | None":
-        """What the kernel of a product takes; None for cuBLAS's, and for a device of the host."""
+        """What the kernel of a product takes; None for a library's, and for a device of the host."""
         if product.variant is None or self.device.host:
             return None
         from symtensor_codegen.cuda.compiling.compile import resources

@@ -213,12 +213,11 @@ def dependencies(actions: Sequence[Action], bases: Sequence[int]) -> list[list[i
         for place in action.writes:
             start = bases[place.base] + place.offset
             memory.write(start, start + place.size, position, before)
-        if isinstance(action, ProductAction):
-            if getattr(action.multiply, "uses_scratch", True):  # the same for all: one after another
-                if product >= 0:
-                    before.add(product)
-                product = position
-        elif isinstance(action, (KernelAction, FusedAction)):
+        if isinstance(action, (ProductAction, FusedAction)) and getattr(action.multiply, "uses_scratch", True):
+            if product >= 0:  # the same scratch memory for all: one after another
+                before.add(product)
+            product = position
+        if isinstance(action, (KernelAction, FusedAction)):
             if action.gated:
                 before.update(failing)
                 if gated >= 0:

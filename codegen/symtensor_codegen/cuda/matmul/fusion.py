@@ -2,17 +2,20 @@
 
 A kernel that computes each element from the element of a product at the same place has nothing to wait for but that
 one. Which steps of a program are such a pair follows from the program alone (``finishes_of``); whether they are done in
-one launch is decided when a call's actions are recorded (``fused``), for its sizes and its memory.
+one launch is decided when a call's actions are recorded (``fused``), for its sizes and its memory. Large products are
+not ours; NVIDIA's library has some finishes of its own (``endings``).
 """
 
 import re
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from symtensor_codegen.cuda.calls.actions import Action, FusedAction, KernelAction, Multiplication, Place, ProductAction
 from symtensor_codegen.cuda.compiling.kernels import Variant
+from symtensor_codegen.cuda.matmul.endings import ending_of, is_own
 from symtensor_codegen.cuda.matmul.variants import ELEMENTS, Epilogue
 from symtensor_codegen.cuda.schedules.dependence import nodes_of, stores_of
 from symtensor_codegen.cuda.schedules.schedule import Schedule, Stage, schedule
@@ -24,17 +27,7 @@ from symtensor_codegen.expr import topological
 from symtensor_codegen.finish import storage
 from symtensor_codegen.loops import Declare, Statement, Store
 from symtensor_codegen.program import Branch, Copy, Gemm, Launch, Loop, Program, Read, Row, Step, walk
-from symtensor_codegen.scalar import (
-    Buffer,
-    Scalar,
-    as_int,
-    checked_op,
-    guarded_op,
-    load_op,
-    rarely_op,
-    register_op,
-)
-from symtensor_codegen.substitution import stride, substitute
+from symtensor_codegen.scalar import Buffer, Scalar, checked_op, guarded_op, load_op, rarely_op, register_op
 
 if TYPE_CHECKING:
     from symtensor_codegen.cuda.calls.steps import Prepared, Product
@@ -145,17 +138,9 @@ def _finish(gemm: Gemm, launch: Launch, position: int, kept: bool) -> Finish | N
     if len(stage.body) > MOST_STATEMENTS or not all(isinstance(s, (Declare, Store)) for s in stage.body):
         return None
     places = [n.args[0] for n in nodes_of(stage.body) if n.op is load_op and n.param is product]
-    if not places or not all(_is_own(place, stage) for place in places):
+    if not places or not all(is_own(place, stage) for place in places):
         return None
     return Finish(gemm, launch, stage, position, kept)
-
-
-def _is_own(place: Scalar, stage: Stage) -> bool:
-    """Whether a place is that of the iteration, where rows follow each other without gaps."""
-    *outer, inner = stage.chain
-    if stride(place, inner.index) != 1 or any(stride(place, loop.index) != inner.extent for loop in outer):
-        return False
-    return substitute(place, {loop.index: as_int(0) for loop in stage.chain}) is as_int(0)
 
 
 # In one launch --------------------------------------------------------------------------------------------------------
@@ -214,11 +199,22 @@ def _one(
             return None
     products: Any = prepared.products
     multiply = products.finished(sizes, epilogue_of(finish))
+    others = tuple([place for place in kernel.reads if place != out.place])
+    writes = (*kernel.writes, out.place) if finish.kept else kernel.writes
+    # A library looks at no status, and reads in an order of its own.
+    if multiply is None and not kernel.gated and not _overlap(kernel.writes, others):
+        multiply = _by_library(prepared, finish, sizes, kernel)
+        writes = (*kernel.writes, out.place)  # in case both are done one after the other
     if multiply is None:
         return None
-    reads = (*product.reads, *[place for place in kernel.reads if place != out.place])
-    writes = (*kernel.writes, out.place) if finish.kept else kernel.writes
-    return FusedAction(multiply, out, product.a, product.b, kernel, reads, writes)
+    return FusedAction(multiply, out, product.a, product.b, kernel, (*product.reads, *others), writes)
+
+
+def _by_library(prepared: "Prepared", finish: Finish, sizes: "Product", kernel: KernelAction) -> Any:
+    """The product by a library that goes on with its finish; None where that is no use, or there is no such thing."""
+    products: Any = prepared.products
+    found = ending_of(finish)
+    return None if found is None else products.ended(sizes, found, kernel.stages, partial(prepared.product, sizes))
 
 
 def _overlap(some: Sequence[Place], others: Sequence[Place]) -> bool:

@@ -6,26 +6,31 @@ import struct
 import threading
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
 from weakref import WeakKeyDictionary, ref
 
-import numpy as np
-
 from symtensor_codegen.cuda.compiling.compile import FULL
-from symtensor_codegen.cuda.errors import DeviceMemoryError
 from symtensor_codegen.cuda.matmul import choice as matmul_choice
 from symtensor_codegen.cuda.matmul.kernels import combine_text, matmul_text
+from symtensor_codegen.cuda.matmul.library import (
+    SCRATCH,
+    EndedProduct,
+    EndingLibrary,
+    Library,
+    LibraryProduct,
+    ProductAndEnding,
+    Unable,
+)
 from symtensor_codegen.cuda.matmul.variants import ELEMENTS, PRECISIONS, Epilogue, Variant
 from symtensor_codegen.errors import BackendError
 
 if TYPE_CHECKING:
+    from symtensor_codegen.cuda.calls.actions import Stage
     from symtensor_codegen.cuda.calls.steps import Product
     from symtensor_codegen.cuda.device import Block, Device
+    from symtensor_codegen.cuda.matmul.endings import Ending, Found
 
-__all__ = ["Chosen", "MatrixProducts", "Multiply"]
-
-_LIBRARY_SCRATCH: Final = 32 << 20
-"""Bytes that NVIDIA recommends as cuBLAS's workspace; with less it has fewer algorithms."""
+__all__ = ["Chosen", "MatrixProducts", "Multiply", "Refused"]
 
 _MOST_BLOCKS_ACROSS: Final = 65535
 _MOST_CHOSEN: Final = 64
@@ -35,6 +40,9 @@ _LAUNCH: Final = 2500.0
 
 _LONG: Final = 50_000
 """Estimated cycles of a product beside which a launch more or less does not count."""
+
+
+Told = TypeVar("Told", "Chosen", "Refused")
 
 
 class Multiply(Protocol):
@@ -56,20 +64,34 @@ class Multiply(Protocol):
         """Queue it for these addresses."""
 
 
+class Sizes(NamedTuple):
+    """Those of a product."""
+
+    m: int
+    n: int
+    k: int
+    batch: int
+
+    @classmethod
+    def of(cls, p: Product) -> Sizes:
+        """Rows, columns, terms, batch."""
+        return cls(p.m, p.n, p.k, p.batch)
+
+    def __str__(self) -> str:
+        return f"{self.m} x {self.k} by {self.k} x {self.n}" + (f", {self.batch} of them" if self.batch > 1 else "")
+
+
 class Chosen(NamedTuple):
-    """What multiplies matrices of some sizes: a kernel of our own, or without a ``variant`` cuBLAS."""
+    """What multiplies matrices of some sizes: a kernel of our own, or without a ``variant`` a library of NVIDIA's."""
 
-    sizes: tuple[int, int, int, int]
-    """Rows, columns, terms, batch."""
-
+    sizes: Sizes
     description: str
     variant: Variant | None
 
     @property
     def told(self) -> str:
         """The sizes in words."""
-        m, n, k, batch = self.sizes
-        return f"{m} x {k} by {k} x {n}" + (f", {batch} of them" if batch > 1 else "")
+        return str(self.sizes)
 
     @property
     def text(self) -> str:
@@ -78,11 +100,19 @@ class Chosen(NamedTuple):
         return FULL + matmul_text(self.variant)
 
 
+class Refused(NamedTuple):
+    """A large product that does not end with what follows it, although cuBLASLt has such an ending."""
+
+    sizes: Sizes
+    ending: str
+    reason: str
+
+
 class MatrixProducts:
     """Makes the products of a program ready, in one precision for float32 operands (see `PRECISIONS`).
 
-    Kernels, cuBLAS and scratch memory are those of the device, whatever the number of programs. ``chosen`` tells what
-    the latest products were, each once.
+    Kernels, libraries and scratch memory are those of the device, whatever the number of programs. ``chosen`` and
+    ``refused`` tell what the latest products were, each once.
     """
 
     def __init__(self, device: Device, precision: str = "float32") -> None:
@@ -90,6 +120,7 @@ class MatrixProducts:
             raise BackendError(f"the precision of matrix products is one of {', '.join(PRECISIONS)}, not {precision!r}")
         self.device, self.precision = device, precision
         self.chosen: dict[Chosen, None] = {}
+        self.refused: dict[Refused, None] = {}
         with _lock:
             self.means = _means.setdefault(device, Means(device))
 
@@ -105,7 +136,7 @@ class MatrixProducts:
         library = self.means.library() if self._is_for_library(product, choice.cycles) else None
         if library is not None:
             precision = self.precision if product.dtype.name == "float32" else "float32"
-            multiply = LibraryProduct(library, product, precision, self.means.scratch(_LIBRARY_SCRATCH))
+            multiply = LibraryProduct(library, product, precision, self.means.scratch(SCRATCH))
             self._note(product, multiply.description, None)
             return multiply
         return self._generated(product, precision, choice)
@@ -123,6 +154,25 @@ class MatrixProducts:
             return None
         return self._generated(product, precision, choice, epilogue)
 
+    def ended(
+        self, product: Product, found: Found, stages: tuple[Stage, ...], plain: Callable[[], Multiply]
+    ) -> ProductAndEnding | None:
+        """The product by a library that goes on with each result; None where it is not large, or no library does so.
+
+        ``stages`` and ``plain`` do both apart, where memory demands it.
+        """
+        choice = _chosen(self.means, product, self._own_precision(product))
+        if not self._is_for_library(product, choice.cycles) or self.means.library() is None:
+            return None
+        refuse = partial(self._refuse, product, found.ending)
+        try:
+            ended = self.means.ended(product, self.precision, found.ending)
+        except Unable as reason:
+            refuse(str(reason))
+            return None
+        self._note(product, ended.description, None)
+        return ProductAndEnding(ended, found, stages, plain, refuse)
+
     def _generated(
         self, product: Product, precision: str, choice: matmul_choice.Choice, epilogue: Epilogue = _NO_EPILOGUE
     ) -> Generated:
@@ -131,9 +181,10 @@ class MatrixProducts:
         return multiply
 
     def _note(self, p: Product, description: str, variant: Variant | None) -> None:
-        if len(self.chosen) >= _MOST_CHOSEN:
-            self.chosen.pop(next(iter(self.chosen)))
-        self.chosen[Chosen((p.m, p.n, p.k, p.batch), description, variant)] = None
+        _keep(self.chosen, Chosen(Sizes.of(p), description, variant))
+
+    def _refuse(self, p: Product, ending: Ending, reason: str) -> None:
+        _keep(self.refused, Refused(Sizes.of(p), ending.told, reason))
 
     def _own_precision(self, product: Product) -> str:
         """The precision of our own kernels."""
@@ -151,6 +202,13 @@ class MatrixProducts:
         return p.alpha != 0 and estimate < 0.95 * cycles
 
 
+def _keep(latest: dict[Told, None], one: Told) -> None:
+    """Put something among the latest."""
+    if one not in latest and len(latest) >= _MOST_CHOSEN:
+        latest.pop(next(iter(latest)))
+    latest[one] = None
+
+
 def _chosen(means: Means, p: Product, precision: str) -> matmul_choice.Choice:
     """Which of our own kernels multiplies."""
     element = ELEMENTS[p.dtype.name]
@@ -160,7 +218,7 @@ def _chosen(means: Means, p: Product, precision: str) -> matmul_choice.Choice:
 
 
 class Means:
-    """What the products of a device have in common: kernels that are loaded, cuBLAS if there is one, scratch memory."""
+    """What the products of a device share: kernels that are loaded, libraries if there are any, scratch memory."""
 
     def __init__(self, device: Device) -> None:
         self._device = ref(device)  # the device may go: these belong to it
@@ -169,8 +227,11 @@ class Means:
         self._combines: dict[str, Any] = {}
         self._scratch: Block | None = None
         self._library: Library | None = None
+        self._endings: EndingLibrary | None = None
         self.library_missing = "this device has none" if device.host else ""
         """Why there is no cuBLAS; empty as long as there is one, or nobody has asked."""
+        self.endings_missing = ""
+        """The same of cuBLASLt."""
 
     @property
     def device(self) -> Device:
@@ -188,6 +249,21 @@ class Means:
                 except Exception as error:  # whatever loading a shared library may raise
                     self.library_missing = f"{type(error).__name__}: {error}"
             return self._library
+
+    def ended(self, product: Product, precision: str, ending: Ending) -> EndedProduct:
+        """The product by cuBLASLt.
+
+        Raises: Unable.
+        """
+        with self._lock:
+            if self._endings is None and not self.endings_missing:
+                try:
+                    self._endings = EndingLibrary(self.device)
+                except Exception as error:  # whatever loading a shared library may raise
+                    self.endings_missing = f"cuBLASLt cannot be used: {type(error).__name__}: {error}"
+            if self._endings is None:
+                raise Unable(self.endings_missing)
+            return self._endings.ended(product, precision, ending, self.scratch(SCRATCH))
 
     def scratch(self, nbytes: int) -> Block:
         """At least so many bytes, shared by all products. Whoever got them before keeps what they have."""
@@ -318,84 +394,3 @@ def _chunk(size: int, lanes: int, even: int, address: int) -> int:
     while lanes > 1 and (even % lanes or address % (lanes * size)):
         lanes //= 2
     return lanes
-
-
-class Library:
-    """cuBLAS, through NVIDIA's bindings."""
-
-    _types: Final = {"float32": 0, "float64": 1, "complex64": 4, "complex128": 5}  # cudaDataType
-    _modes: Final = {
-        "float32": "COMPUTE_32F", "tf32": "COMPUTE_32F_FAST_TF32", "bfloat16": "COMPUTE_32F_FAST_16BF",
-        "float16": "COMPUTE_32F_FAST_16F",
-    }  # fmt: skip
-
-    def __init__(self, device: Device) -> None:
-        from nvmath.bindings import cublas
-
-        self.device, self.cublas = device, cublas
-        self.multiply = cublas.gemm_strided_batched_ex_64
-        self.lock = threading.Lock()
-        with device.current():
-            self.handle = cublas.create()
-
-    def arguments(self, product: Product, precision: str) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-        """The constant arguments: what stands before the operands, sizes of b and a (cuBLAS's order), and the modes.
-
-        cuBLAS has columns where we have rows: to it, our matrices are transposed, and out' = b' @ a'.
-        """
-        p, operations = product, self.cublas.Operation
-        plain = [int(strides[1] == 1) for strides in (p.b, p.a)]
-        flags = [int(operations.N if straight else operations.T) for straight in plain]
-        leading = [
-            max(strides[0] if straight else strides[1], columns if straight else rows, 1)
-            for strides, straight, rows, columns in ((p.b, plain[0], p.k, p.n), (p.a, plain[1], p.m, p.k))
-        ]
-        wide = p.dtype.name in ("float64", "complex128")
-        mode = int(getattr(self.cublas.ComputeType, "COMPUTE_64F" if wide else self._modes[precision]))
-        return (*flags, p.n, p.m, p.k), (leading[0], p.b[2], leading[1], p.a[2], max(p.out[0], p.n, 1), p.out[2]), (
-            self._types[p.dtype.name], mode, int(self.cublas.GemmAlgo.DFALT),
-        )  # fmt: skip
-
-
-class LibraryProduct:
-    """A product by cuBLAS."""
-
-    uses_scratch = True
-
-    def __init__(self, library: Library, product: Product, precision: str, scratch: Block) -> None:
-        self.library, self.scratch, self.batch = library, scratch, product.batch
-        self.factors = np.array([product.alpha, product.beta], product.dtype.numpy)
-        self.shape, self.sizes, (self.type, self.mode, self.algorithm) = library.arguments(product, precision)
-        self.description = f"cuBLAS {product.dtype.name if product.dtype.name != 'float32' else precision}"
-
-        self._load(product)
-
-    def _load(self, product: Product) -> None:
-        """Multiply once, in memory of its own: the driver would load cuBLAS's kernel late, perhaps in a recording."""
-        device, p = self.library.device, product
-        sizes = [
-            (1 + sum(step * (count - 1) for step, count in zip(strides, (*counts, p.batch), strict=True)))
-            for strides, counts in ((p.out, (p.m, p.n)), (p.a, (p.m, p.k)), (p.b, (p.k, p.n)))
-        ]
-        try:
-            blocks = [device.allocate(size * p.dtype.itemsize) for size in sizes]
-        except DeviceMemoryError:
-            return
-        self(*(block.address for block in blocks))
-
-    def bind(self, out: int, a: int, b: int) -> Callable[[], None]:
-        """What queues the product for these addresses."""
-        return partial(self, out, a, b)
-
-    def __call__(self, out: int, a: int, b: int) -> None:
-        """Queue it on the device's stream, with scratch memory of our own: cuBLAS would allocate some otherwise."""
-        library, cublas, kind = self.library, self.library.cublas, self.type
-        factor, step = self.factors.ctypes.data, self.factors.itemsize
-        b_leading, b_each, a_leading, a_each, out_leading, out_each = self.sizes
-        with library.lock, library.device.current():
-            cublas.set_stream(library.handle, library.device.stream)  # takes the scratch memory away
-            cublas.set_workspace(library.handle, self.scratch.address, _LIBRARY_SCRATCH)
-            library.multiply(
-                library.handle, *self.shape, factor, b, kind, b_leading, b_each, a, kind, a_leading, a_each,
-                factor + step, out, kind, out_leading, out_each, self.batch, self.mode, self.algorithm,
-            )  # fmt: skip
