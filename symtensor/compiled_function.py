@@ -285,7 +285,7 @@ class Function:
         """An argument that is on a device."""
         raise MixedDevicesError(
             f"{what} got an array on {place_name(value) or 'a device'}, and {self.name} runs on {self.device}: copy it "
-            "to this machine first, or build the function with device='cuda'"
+            f"to this machine first, or build the function with device={place_name(value) or 'cuda'!r}"
         )
 
     def _input_names(self) -> str:

@@ -151,7 +151,7 @@ def shared(
         borrow: use the array itself as the variable's memory instead of a copy.
         broadcastable: the axes of size 1 that broadcast (Theano's pattern); by default none.
         shape: sizes that are fixed (None: may change); an alternative to ``broadcastable``.
-        target: the device that the value is put on, by default ``config.device``.
+        target: the device that the value is put on, by default that of an array on a device, else ``config.device``.
     """
     if isinstance(value, Tensor):
         raise TypeError(f"shared: the value must be an array or number, not the expression {value!r}")
@@ -165,7 +165,8 @@ def shared(
     elif broadcastable is not None:
         sizes = tuple(1 if flag else None for flag in broadcastable)
     kind = tensor_type(element, sizes)
-    device = named(config.device if target is None else target, "shared")
+    home = place_name(value) if target is None and is_device_array(value) else ""
+    device = named(target or home or config.device, "shared")
     made = _shared(kind, Cell(accepted(array, kind, "shared", borrow)), name)
     if device != CPU and not only_compiles(device):
         move(made.cell, device)

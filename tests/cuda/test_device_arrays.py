@@ -282,8 +282,36 @@ class TestDlpack:
         before = len(dlpack._lent)
         capsule = array.__dlpack__(max_version=version)
         assert len(dlpack._lent) == before + 1
+        dlpack.collect()
+        assert len(dlpack._lent) == before + 1
         del capsule
+        dlpack.collect()
         assert len(dlpack._lent) == before
+
+    def test_capsules_may_be_dropped_while_an_exception_is_set(
+        self, host: HostMemory, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        array = DeviceArray.upload(host, np.arange(3.0))
+        alive, before = weakref.ref(array), len(dlpack._lent)
+        monkeypatch.setattr(DeviceArray, "__dlpack_device__", lambda self: (dlpack.CUDA, 0))
+        for _ in range(3):
+            with pytest.raises((RuntimeError, BufferError), match=r"[Uu]nsupported device"):  # NumPy's own message
+                np.from_dlpack(array)
+        del array
+        gc.collect()
+        dlpack.collect()
+        assert len(dlpack._lent) == before
+        assert alive() is None
+
+    def test_a_capsule_that_is_taken_is_forgotten_not_ended(self, host: HostMemory) -> None:
+        array = DeviceArray.upload(host, np.arange(3.0))
+        capsule = array.__dlpack__(max_version=(1, 0))
+        loan = dlpack.Loan(capsule)
+        dlpack.collect()
+        assert all(one is not capsule for one, _ in dlpack._offered)
+        lent = len(dlpack._lent)
+        del loan
+        assert len(dlpack._lent) == lent - 1
 
     @pytest.mark.parametrize("dtype", DTYPES)
     @pytest.mark.parametrize("version", [None, (1, 0)])
@@ -320,6 +348,7 @@ class TestDlpack:
             dlpack.Loan(capsule)
         before = len(dlpack._lent)
         del capsule
+        dlpack.collect()
         assert len(dlpack._lent) == before - 1
 
     def test_borrowers_streams_wait(self, device: CudaDevice, machine: Machine) -> None:

@@ -22,7 +22,7 @@ from symtensor.shared_variables import ArgumentShapeError
 from symtensor_codegen.cuda.arrays import DeviceArray
 from symtensor_codegen.cuda.compiling.compile import CompilerMissingError
 from symtensor_codegen.cuda.errors import DeviceError
-from symtensor_codegen.errors import DTypeError, OutOfRangeError, ShapeError, UserError
+from symtensor_codegen.errors import DTypeError, MixedDevicesError, OutOfRangeError, ShapeError, UserError
 from tests.cuda.host import HostDevice
 
 pytestmark = pytest.mark.cuda_host
@@ -51,6 +51,21 @@ def test_the_device_is_the_argument(two_devices: Devices) -> None:
         assert f.device == name
         assert repr(f) == "<function function(x): 1 output" + ("" if name == "cpu" else f", on {name}") + ">"
         np.testing.assert_array_equal(f([1.0, 2.0]), [2.0, 4.0])
+
+
+def test_a_variable_is_where_its_value_is(two_devices: Devices) -> None:
+    """Unless it is told otherwise."""
+    there = on(two_devices[1], [1, 2, 3])
+    v = shared(there, "v")
+    assert v.device == "cuda:1"
+    assert function([], v * 2).device == "cuda:1"
+    np.testing.assert_array_equal(v.get_value(), [1, 2, 3])
+    assert shared(there, target="cpu").device == "cpu"
+    assert shared(there, target="cuda:0").device == "cuda:0"
+    assert shared(np.ones(3)).device == "cpu"
+    x = T.dvector("x")
+    with pytest.raises(MixedDevicesError, match="build the function with device='cuda:1'"):
+        function([x], x * 2, device="cpu")(there)
 
 
 def test_or_that_of_the_shared_variables(two_devices: Devices) -> None:

@@ -10,11 +10,15 @@ import pytest
 
 import symtensor.tensor as T
 from symtensor import devices as places
-from symtensor import function, grad, shared
+from symtensor import Out, function, grad, shared
+from symtensor_codegen.cuda import backend
 from symtensor_codegen.cuda import device as devices
+from symtensor_codegen.cuda.calls import late
 from symtensor_codegen.cuda.calls.late import MOST, late_of
 from symtensor_codegen.errors import OutOfRangeError
 from tests.cuda.host import HostDevice
+from tests.cuda.pretended_cuda import Machine, install
+from tests.cuda.pretended_programs import Interpreted
 
 pytestmark = pytest.mark.cuda_host
 Array = np.ndarray[Any, Any]
@@ -167,3 +171,25 @@ def test_not_too_many_are_waiting(slow: HostDevice) -> None:
     for _ in range(MOST + 5):
         step(X, GOOD)
     assert len(late_of(places.opened("cuda:0")).calls) <= MOST + 1
+
+
+@pytest.mark.parametrize("order", ["late", "early"])
+def test_whoever_reads_waits_in_the_devices_context(order: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The driver's events belong to a context, which is current during calls only."""
+    machine = Machine(order, 0)
+    install(monkeypatch, machine, bindings=True)
+    device = Interpreted(machine)
+    monkeypatch.setattr(backend, "default_emitter", device.emitter)
+    devices.use(device)
+    try:
+        x, i, w = T.dvector("x"), T.lvector("i"), shared(np.zeros(4), "w", target=device.name)
+        f = function([x, i], Out(x[i] * 2, borrow=True), updates={w: w + 1}, device=device.name)
+        for read in (np.asarray, lambda result: result.numpy(), lambda result: result.copy().numpy()):
+            result = f(np.arange(4.0), np.array([0, 3]))
+            np.testing.assert_array_equal(read(result), [0, 6])
+        f(np.arange(4.0), np.array([0, 9]))
+        with pytest.raises(OutOfRangeError, match="index 9"):
+            late.settle(device)
+        np.testing.assert_array_equal(w.get_value(), [3, 3, 3, 3])
+    finally:
+        devices.forget(device.name)

@@ -115,13 +115,14 @@ def settle(device: Any) -> None:
     """Tell of a failure among the calls of a device, all of which have ended."""
     found = _late.get(device)
     if found is not None and found.calls:
-        found.settle(wait=True)
+        with device.current():
+            found.settle(wait=True)
 
 
 def _tell_the_rest() -> None:
     """At the end of the process, what nobody asked for."""
-    for found in list(_late.values()):
+    for device in list(_late):
         try:
-            found.settle(wait=True)
+            settle(device)
         except Exception as problem:
             sys.stderr.write(f"symtensor: a call on a device had failed: {problem}\n")

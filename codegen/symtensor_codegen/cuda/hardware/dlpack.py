@@ -1,6 +1,9 @@
 """Arrays in and out of other libraries by DLPack (https://dmlc.github.io/dlpack), the versioned form and the older one.
 
-A capsule carries a C structure that describes the array, with a function that ends the loan.
+A capsule carries a C structure that describes the array, with a function that ends the loan. A capsule that is dropped
+before anybody takes the array would end it by a destructor. Ours have none: it would be called while the exception is
+set for which a library dropped the capsule, when no Python code may run. They are kept here instead, and looked through
+whenever something is lent or memory is short.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ import functools
 import sys
 from array import array
 from struct import Struct, unpack
+from threading import Lock
 from typing import Any
 
 import numpy
@@ -47,28 +51,36 @@ _new = _python("PyCapsule_New", ctypes.py_object, ctypes.c_void_p, ctypes.c_char
 _is_valid = _python("PyCapsule_IsValid", ctypes.c_int, ctypes.py_object, ctypes.c_char_p)
 _pointer = _python("PyCapsule_GetPointer", ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)
 _rename = _python("PyCapsule_SetName", ctypes.c_int, ctypes.py_object, ctypes.c_char_p)
-# A capsule that is being destroyed has no references left: these two take its bare address, so that none is made.
-_is_valid_at = _python("PyCapsule_IsValid", ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p)
-_pointer_at = _python("PyCapsule_GetPointer", ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p)
 
 _lent: dict[int, tuple[object, ...]] = {}
 """What other libraries borrow: by the address of its structure, all that must stay alive."""
+_offered: list[tuple[Any, int]] = []
+"""Capsules that may still be taken, with the addresses of their structures."""
+_OURS = 3  # references to a capsule that nobody else has: in the list, of a variable, of the count itself
+_lock = Lock()
 
 
 def _give_back(address: int) -> None:
     _lent.pop(address, None)
 
 
-def _capsule_dropped(capsule: int) -> None:
-    for name in (_NAME, _NAME_VERSIONED):
-        if _is_valid_at(capsule, name):  # nobody took it: the name would be another one
-            _lent.pop(_pointer_at(capsule, name), None)
+def collect() -> None:
+    """End the loans of capsules that were dropped before anybody took them."""
+    if not _offered:
+        return
+    ended = []  # owners; they go when the lock is free
+    with _lock:
+        for offer in list(_offered):
+            capsule, location = offer
+            if not _is_valid(capsule, _NAME) and not _is_valid(capsule, _NAME_VERSIONED):
+                _offered.remove(offer)  # somebody took it: the name is another one
+            elif sys.getrefcount(capsule) <= _OURS:
+                _offered.remove(offer)
+                ended.append(_lent.pop(location, None))
 
 
 _give_back_in_c = _Deleter(_give_back)
-_capsule_dropped_in_c = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(_capsule_dropped)
 _GIVE_BACK = ctypes.cast(_give_back_in_c, ctypes.c_void_p).value
-_CAPSULE_DROPPED = ctypes.cast(_capsule_dropped_in_c, ctypes.c_void_p).value
 
 
 def lend(
@@ -82,6 +94,7 @@ def lend(
     read_only: bool = False,
 ) -> Any:
     """A capsule for C-contiguous memory of `owner`, which is kept alive until the borrower gives it back."""
+    collect()
     numbers = array("q", shape + contiguous_steps(shape))
     lengths = numbers.buffer_info()[0]
     kind = (_KINDS[dtype.kind], dtype.itemsize * 8, 1)
@@ -93,7 +106,9 @@ def lend(
     managed = ctypes.create_string_buffer(packed, len(packed))
     location = ctypes.addressof(managed)
     _lent[location] = (owner, managed, numbers)
-    return _new(location, _NAME_VERSIONED if versioned else _NAME, _CAPSULE_DROPPED)
+    capsule = _new(location, _NAME_VERSIONED if versioned else _NAME, None)
+    _offered.append((capsule, location))
+    return capsule
 
 
 class Loan:

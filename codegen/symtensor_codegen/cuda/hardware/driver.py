@@ -18,6 +18,7 @@ from weakref import WeakValueDictionary
 
 from symtensor_codegen import cache
 from symtensor_codegen.cuda import errors
+from symtensor_codegen.cuda.hardware import dlpack
 from symtensor_codegen.cuda.hardware.finding import find_device, find_driver
 from symtensor_codegen.cuda.hardware.graphs import Capture, Graphs, Recording, Replay
 from symtensor_codegen.cuda.hardware.intake import Intake
@@ -186,6 +187,7 @@ class CudaDevice:
         """
         found = self._pool.allocate(nbytes)
         if found is None:
+            dlpack.collect()
             with self._current:
                 try:
                     found = self._pool.obtain(nbytes)
