@@ -13,7 +13,7 @@ from symtensor_codegen.finish import storage
 from symtensor_codegen.program import Branch, Copy, Guard, Loop, Read, Row, Step
 from symtensor_codegen.scalar import Buffer, Dim, Scalar, as_dim, as_int
 
-from ..graph import ancestors
+from ..graph import Tensor, ancestors
 from ..opdef import dim_of
 from ..ops.loop_body import Body, Parts
 from ..ops.loop_records import FINAL, HISTORY, STEPS_RUN, TRACE, parts_of
@@ -72,13 +72,19 @@ def share_guards(body: Body, count: Dim, inner: "Planner", outer: "Planner") -> 
     kept: list[Guard] = []
     for guard in inner.sizes.guards:
         tokens = [symbol.param[1] for symbol in scalar_symbols(guard.condition)]
-        guard = replace(guard, values=tuple(inner.sizes.of(v) for v in guard.values))
+        guard = replace(guard, values=tuple(_told(v, own, inner) for v in guard.values))
         if any(t in own for t in tokens):
             kept.append(guard)
         else:
             needed = guard.condition if idle is None else idle | guard.condition
             outer.sizes.guards.append(replace(guard, condition=needed))
     inner.sizes.guards[:] = kept
+
+
+def _told(value: Dim, own: set[Tensor], inner: "Planner") -> Dim:
+    """A size in a body's guard, as far as it can be told before the body."""
+    before = inner.sizes.before(value)
+    return inner.sizes.of(value) if any(s.param[1] in own for s in scalar_symbols(before)) else before
 
 
 def constant_rows(body: Body, given: Parts, inner: "Planner", outer: "Planner") -> list[Row]:

@@ -468,8 +468,8 @@ class _Flow:
             if self.knows(as_dim(item.condition)):
                 self.pending.remove(item)
                 planner.messages.append(item.message)
-                inside = planner.units.step is not None
-                values = [v if self.knows(v) and not inside else planner.sizes.of(v) for v in item.values]
+                told = [planner.sizes.before(v) for v in item.values]
+                values = [b if self.knows(b) else planner.sizes.of(v) for b, v in zip(told, item.values, strict=True)]
                 self.steps.append(Guard(item.condition, item.message, tuple(values)))
 
     def run(

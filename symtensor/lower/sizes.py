@@ -37,7 +37,7 @@ class Sizes:
     def __init__(self, known: Mapping[Scalar, Scalar] | None = None, own: Container[Tensor] = ()) -> None:
         self.own = own
         self.known: dict[Scalar, Scalar] = dict(known or {})
-        self.outside = frozenset(self.known)  # sizes known before a body begins; others are learned from guards
+        self.outside = dict(self.known)  # sizes known before a body begins; others are learned from guards
         self.guards: list[Guard] = []
         self._memo: dict[Scalar, Scalar] = dict(self.known)
 
@@ -46,6 +46,10 @@ class Sizes:
         if isinstance(size, int) or not self.known:
             return size
         return as_dim(substitution.substitute(size, self.known, self._memo))
+
+    def before(self, size: Dim) -> Dim:
+        """A size in terms of what is known before the body: guards tell it so, since one that fails made no two equal."""
+        return as_dim(substitution.substitute(size, self.outside)) if isinstance(size, Scalar) else size
 
     def shape(self, node: Tensor) -> tuple[Dim, ...]:
         """The representatives of a tensor's sizes."""

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import symtensor.tensor as T
-from symtensor import devices as places
 from symtensor import Out, function, grad, shared
+from symtensor import devices as places
 from symtensor_codegen.cuda import backend
 from symtensor_codegen.cuda import device as devices
 from symtensor_codegen.cuda.calls import late

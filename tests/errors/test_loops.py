@@ -1,5 +1,7 @@
 """Bad loops and branches, and what is said about them."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -15,6 +17,39 @@ from symtensor_codegen.errors import DTypeError, OutOfRangeError, ShapeError
 from tests.errors.rows import Row, Table, check, state
 
 bad = Table()
+
+
+# Sizes that do not agree: the numbers are those of the call, although a guard that holds makes the two sizes one ---------
+
+DIFFER = (
+    "f: at HERE: mul: sizes on axis 0 do not agree: {}; operands: {} (HERE); {} (HERE). An axis of size 1 broadcasts "
+    "only where its size is known to be 1 when the function is built."
+)
+VECTORS = "a: TensorType(float64, vector)", "b: TensorType(float64, vector)"
+
+
+@bad(ShapeError, DIFFER.format("3 and 4", "a[t-1]: TensorType(float64, vector)", "m[t]: TensorType(float64, vector)"))
+def row_of_a_sequence_of_another_size() -> object:
+    m, a = T.dmatrix("m"), T.dvector("a")
+    out, _ = scan(lambda row, a: a * row, sequences=m, outputs_info=a)
+    return function([m, a], out, name="f")(np.ones((2, 4)), np.ones(3))
+
+
+@bad(ShapeError, DIFFER.format("3 and 4", *VECTORS))
+def sizes_in_a_branch() -> object:
+    a, b, c = T.dvector("a"), T.dvector("b"), T.dscalar("c")
+    return function([a, b, c], ifelse(c > 0, (a * b).sum(), a.sum()), name="f")(np.ones(3), np.ones(4), 1.0)
+
+
+@bad(ShapeError, DIFFER.format("3 and 4", *VECTORS))
+def sizes_in_a_branch_of_a_step() -> object:
+    a, b = T.dvector("a"), T.dvector("b")
+
+    def step(s: Any, a: Any, b: Any) -> Any:
+        return ifelse(s > 0, s + (a * b).sum(), s)
+
+    out, _ = scan(step, outputs_info=T.constant(1.0), non_sequences=[a, b], n_steps=3)
+    return function([a, b], out, name="f")(np.ones(3), np.ones(4))
 
 
 # States ----------------------------------------------------------------------------------------------------
