@@ -48,7 +48,7 @@ class Sizes:
         return as_dim(substitution.substitute(size, self.known, self._memo))
 
     def before(self, size: Dim) -> Dim:
-        """A size in terms of what is known before the body: guards tell it so, since one that fails made no two equal."""
+        """A size in terms of what is known before the body: so guards tell it, since a failed one made no two equal."""
         return as_dim(substitution.substitute(size, self.outside)) if isinstance(size, Scalar) else size
 
     def shape(self, node: Tensor) -> tuple[Dim, ...]:

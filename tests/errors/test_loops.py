@@ -19,7 +19,7 @@ from tests.errors.rows import Row, Table, check, state
 bad = Table()
 
 
-# Sizes that do not agree: the numbers are those of the call, although a guard that holds makes the two sizes one ---------
+# Sizes that do not agree: the numbers are those of the call, although a guard that holds makes two sizes one ----------
 
 DIFFER = (
     "f: at HERE: mul: sizes on axis 0 do not agree: {}; operands: {} (HERE); {} (HERE). An axis of size 1 broadcasts "
