@@ -304,7 +304,8 @@ class Units:
                     self._add_whole(node)
                 continue
             sources = value_inputs(node)
-            weight[node] = node.op.cost + sum([weight[i] for i in sources])
+            own = 0 if node.op.name in MOVES else node.op.cost  # of a view it is that of other indices
+            weight[node] = own + sum([weight[i] for i in sources])
             depth[node] = 1 + max([depth[i] for i in sources], default=0)
             inlined[node] = 1 + sum([inlined[i] for i in sources])
             if _is_one_value(node):

@@ -114,6 +114,7 @@ ARANGE = OpDef(
     pull=lambda node, at, index: index[0],
     guards=lambda node: size_guards("arange", node, node.dims),
     category="creation",
+    cost=0,
     cases=lambda rng: [((np.int64(5),), {}), ((np.int64(0),), {})],
 )
 
