@@ -20,7 +20,7 @@ from symtensor_codegen.loops import Kernel
 from symtensor_codegen.program import Launch, Program, walk
 from symtensor_codegen.text import kernel_text
 
-EMITTER_VERSION = "18"  # part of every key: change it when the same kernel text is to become other code
+EMITTER_VERSION = "19"  # part of every key: change it when the same kernel text is to become other code
 
 _SAME = b"same as:"  # in the entry of a kernel, before the key of the one that has the code of both
 

@@ -48,8 +48,9 @@ from symtensor_codegen.cuda.schedules.launch_numbers import (
     size_of,
 )
 from symtensor_codegen.cuda.schedules.nested_sums import merged
-from symtensor_codegen.cuda.schedules.packs import Packs, packs_of, packs_of_columns
+from symtensor_codegen.cuda.schedules.packs import Packs, packs_of
 from symtensor_codegen.cuda.schedules.phases import phases
+from symtensor_codegen.cuda.schedules.registers import cut, fits, is_full, narrowed, usable
 from symtensor_codegen.cuda.schedules.scatters import BLOCKS, SCATTER_THREADS, Scatter, scatter_of, scatter_shape
 from symtensor_codegen.cuda.schedules.sharing import PARTS, Spread, gathering, running_share, spread_of
 from symtensor_codegen.cuda.schedules.tiles import Tiles, tile_shape, tiles_of
@@ -77,6 +78,7 @@ class Stage:
     loops whose iterations meet in elements, and where. ``spread``: several blocks may share the loop of an item; each
     leaves what it combined in scratch memory, and the next stage, whose ``source`` this one is, goes on from there:
     with ``scans``, through the same shares. ``kept``: words of scratch memory that an item has from stage to stage.
+    ``full``: threads combine so much that the compiler has to look after registers.
     """
 
     form: Form
@@ -94,6 +96,7 @@ class Stage:
     spread: Spread | None = None
     source: "Stage | None" = None
     kept: int = 0
+    full: bool = False
 
     @cached_property
     def items(self) -> Dim:
@@ -110,7 +113,7 @@ class Stage:
     @property
     def together(self) -> int:
         """How many blocks of that size a multiprocessor should have registers for; 0: as many as it happens to."""
-        return BLOCKS if self.form == "scatter" else 2 if self.scans else 0
+        return BLOCKS if self.form == "scatter" else 2 if self.scans else 1 if self.full else 0
 
     @property
     def cut(self) -> Spread | None:
@@ -271,7 +274,7 @@ class Schedule:
 def schedule(kernel: Kernel) -> Schedule:
     """Cut a finished kernel into stages and choose their forms."""
     stages: list[Stage] = []
-    for part in _parts(merged(kernel.body)):
+    for part in [part for whole in _parts(merged(kernel.body)) for part in _cut(whole)]:
         bodies, words = _phases(part)
         for body in bodies:
             made = replace(_stage(body), kept=words)
@@ -284,6 +287,25 @@ def schedule(kernel: Kernel) -> Schedule:
     return Schedule(tuple(stages))
 
 
+def _cut(part: tuple[Statement, ...]) -> list[tuple[Statement, ...]]:
+    """A part whose loops combine no more than a thread has registers for; several where they are independent."""
+    chain, body = _chain(part)
+
+    def suits(loop: For) -> bool:
+        column, inner = _is_column(chain, [loop], (loop,)), _inner(loop)
+        return fits(inner or loop, usable(chain, (loop,), loop, inner, column), column)
+
+    bodies = cut(body, suits)
+    return [part] if bodies == [body] else [_inside(chain, inner) for inner in bodies]
+
+
+def _inside(chain: Sequence[For], body: tuple[Statement, ...]) -> tuple[Statement, ...]:
+    """A body in the loops around it."""
+    for loop in reversed(chain):
+        body = (replace(loop, body=body),)
+    return body
+
+
 def _phases(part: tuple[Statement, ...]) -> tuple[list[tuple[Statement, ...]], int]:
     """A part cut between its loops, and the words that an item keeps meanwhile.
 
@@ -294,9 +316,7 @@ def _phases(part: tuple[Statement, ...]) -> tuple[list[tuple[Statement, ...]], i
     if not chain or len(loops) < 2 or not (_is_column(chain, loops, body) or any(map(_inner, loops))):
         return [part], 0
     bodies, words = phases(chain, body)
-    for loop in reversed(chain):
-        bodies = [(replace(loop, body=inner),) for inner in bodies]
-    return bodies, words
+    return [_inside(chain, inner) for inner in bodies], words
 
 
 def _parts(body: tuple[Statement, ...]) -> list[tuple[Statement, ...]]:
@@ -332,16 +352,16 @@ def _stage(part: tuple[Statement, ...]) -> Stage:
         column = _is_column(chain, [*split, *scanned], body)
         spread = running_share(body, scans) if scans else spread_of(chain, body, split)
         pairs = {loop: inner for loop in split if (inner := _inner(loop)) is not None}
-        if not column:
-            packs = _packs([*[pairs.get(loop, loop) for loop in split], *scanned])
-        elif scans or spread is None or spread.loop in pairs:
-            packs = {}
-        else:
-            wide = packs_of_columns(spread.loop, chain[-1], body[: body.index(spread.loop)])
-            packs = {} if wide is None else {chain[-1]: wide}
+        packs, full = {} if column else _packs(scanned), False
+        for loop in split:
+            inner = pairs.get(loop, loop)
+            used = narrowed(inner, usable(chain, body, loop, pairs.get(loop), column), column)
+            packs |= {} if used is None else {chain[-1] if column else inner: used}
+            full |= is_full(inner, used, column)
         fans = bool(chain) and not column and _are_apart(body, split)
         return Stage(
-            "team", chain, body, frozenset(split), pairs, tuple(scans), packs, column, fans=fans, spread=spread
+            "team", chain, body, frozenset(split), pairs, tuple(scans), packs, column, fans=fans, spread=spread,
+            full=full,
         )  # fmt: skip
     if chain:
         inner = replace(chain[-1], body=body)
