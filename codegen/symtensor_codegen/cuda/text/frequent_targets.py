@@ -40,6 +40,7 @@ class FrequentWriter(StepWriter):
     def _none_frequent(self, scatter: Scatter) -> None:
         """There is no frequent target yet. What a thread combines for it waits in shared memory for the next page."""
         (lane,) = self._own("lane")
+        self.line("__syncwarp();")
         self.line(f"if ({lane} == 0) {self._chosen(2)} = 0;")
         self.line("__syncwarp();")
         for partial, store in zip(self._partials(scatter), scatter.stores, strict=True):
