@@ -45,9 +45,15 @@ def run_kernel(
     parameters: Sequence[int],
     multiprocessors: int,
     aliased: bool = False,
+    apart: bool = False,
 ) -> list[Array]:
-    """Run a kernel on copies of these arrays, as a device of so many multiprocessors would: what they hold then."""
+    """Run a kernel on copies of these arrays, as a device of so many multiprocessors would: what they hold then.
+
+    ``apart``: with its schedule for few and long items, which it also has where that is better.
+    """
     scheduled = schedule(kernel)
+    if apart or scheduled.is_better_apart(parameters, multiprocessors):
+        scheduled = schedule(kernel, apart=True)
     module = device.load(device.code(emit_kernel(kernel, scheduled, kernel.name, aliased), kernel.name))
     blocks = [device.allocate(array.nbytes) for array in arrays]
     for memory, array in zip(blocks, arrays, strict=True):

@@ -16,7 +16,8 @@ from symtensor_codegen import dtypes, scalar
 from symtensor_codegen.cuda import device as devices
 from symtensor_codegen.cuda.schedules.dependence import independent, scan_of
 from symtensor_codegen.cuda.schedules.nested_sums import merged
-from symtensor_codegen.cuda.schedules.schedule import Stage, schedule
+from symtensor_codegen.cuda.schedules.schedule import schedule
+from symtensor_codegen.cuda.schedules.stages import Stage
 from symtensor_codegen.cuda.text.emit import emit_kernel
 from symtensor_codegen.loops import Declare, For, Kernel, LoopKind, Statement, Store, Update, parameter
 from symtensor_codegen.scalar import Buffer, Register

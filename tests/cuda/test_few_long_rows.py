@@ -14,8 +14,9 @@ from symtensor import function
 from symtensor.tensor import nnet
 from symtensor_codegen.cuda import device as devices
 from symtensor_codegen.cuda.compiling import compile
-from symtensor_codegen.cuda.schedules import schedule as schedules
-from symtensor_codegen.cuda.schedules.schedule import Stage, schedule
+from symtensor_codegen.cuda.schedules import stages as schedules
+from symtensor_codegen.cuda.schedules.schedule import schedule
+from symtensor_codegen.cuda.schedules.stages import Stage
 from tests.cuda.host import HostDevice, host_device
 
 pytestmark = pytest.mark.cuda_host

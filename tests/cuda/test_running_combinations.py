@@ -20,7 +20,8 @@ from symtensor_codegen import dtypes, scalar
 from symtensor_codegen.cuda import device as devices
 from symtensor_codegen.cuda.compiling.compile import resources
 from symtensor_codegen.cuda.compiling.kernels import Shape
-from symtensor_codegen.cuda.schedules.schedule import Schedule, Stage, schedule
+from symtensor_codegen.cuda.schedules.schedule import schedule
+from symtensor_codegen.cuda.schedules.stages import Schedule, Stage
 from symtensor_codegen.cuda.text.emit import emit_kernel
 from symtensor_codegen.dtypes import DType
 from symtensor_codegen.loops import Declare, For, Kernel, Statement, Store, Update, parameter

@@ -14,6 +14,7 @@ from symtensor_codegen import dtypes, scalar
 from symtensor_codegen.cuda import device as devices
 from symtensor_codegen.cuda.schedules.scatters import LANES, MARKS, ROUNDS, SCATTER_THREADS, scatter_of, scatter_shape
 from symtensor_codegen.cuda.schedules.schedule import schedule
+from symtensor_codegen.cuda.text import scatters
 from symtensor_codegen.loops import Check, For, Kernel, Statement, Store, parameter
 from symtensor_codegen.scalar import Buffer, Scalar, checked_index
 from tests.cuda.host import HostDevice, host_device
@@ -84,7 +85,7 @@ CASES = [
     Case("numbers", "int8", None, masked=True),
 ]  # fmt: skip
 SIZES = [  # steps, items, rows
-    (0, 3, 4), (3, 0, 4), (1, 1, 1), (7, 5, 3), (64, 8, 10), (300, 2, 7), (40, 600, 3), (100, 70, 1000), (4500, 3, 2),
+    (0, 3, 4), (3, 0, 4), (1, 1, 1), (7, 5, 3), (64, 8, 10), (300, 2, 7), (40, 600, 3), (100, 70, 1000), (4096, 3, 2),
     (4500, 33, 900),
 ]  # fmt: skip
 
@@ -132,7 +133,7 @@ def some(rng: np.random.Generator, dtype: str, shape: tuple[int, ...]) -> Array:
 @pytest.mark.parametrize("checked", [False, True], ids=["plain", "checked"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case)))
 def test_elements_get_their_values_in_order(case: Case, checked: bool) -> None:
-    """Bit for bit, whatever the sizes, the number of multiprocessors, and how often targets repeat."""
+    """Bit for bit, whatever the sizes and the number of multiprocessors, as long as no target is frequent."""
     device, kernel, nest = host_device(checked=checked), kernel_of(case), NESTS[case.nest]
     assert [stage.form for stage in schedule(kernel).stages] == ["scatter"]
     rng = np.random.default_rng(len(str(case)))
@@ -148,6 +149,74 @@ def test_elements_get_their_values_in_order(case: Case, checked: bool) -> None:
             np.testing.assert_array_equal(got, wanted, f"{steps} x {items}, {rows} rows, {multiprocessors} processors")
 
 
+FREQUENT: dict[str, Callable[[Array, Array, int], Array]] = {
+    "one": lambda targets, chance, rows: np.zeros_like(targets) + 1,
+    "half": lambda targets, chance, rows: np.where(chance < 0.5, 1, targets),
+    "two": lambda targets, chance, rows: np.where(chance < 0.4, 1, np.where(chance > 0.5, 2, targets)),
+    "in turn": lambda targets, chance, rows: np.where(chance < 0.8, np.arange(len(targets)) // 5000 % rows, targets),
+    "at first": lambda targets, chance, rows: np.where(np.arange(len(targets)) < 5000, 2, targets),
+}
+"""Targets some of which are frequent, from targets that none is among and as many numbers between 0 and 1."""
+OFTEN = [
+    Case("numbers", "int64", "add"), Case("numbers", "float32", "add", aliased=True), Case("numbers", "int8", "mul"),
+    Case("numbers", "float64", "add", masked=True), Case("numbers", "bool", "or"), Case("rows", "float32", "add"),
+    Case("rows", "float64", "add", masked=True), Case("columns", "int32", "maximum"), Case("numbers", "float64", None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("often", FREQUENT)
+@pytest.mark.parametrize("case", OFTEN, ids=lambda case: "-".join(map(str, case)))
+def test_frequent_targets(case: Case, often: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The threads of a block share their steps: another order, so here of numbers whose sums are not rounded."""
+    monkeypatch.setattr(scatters, "PAGES", 1)  # another target may be the frequent one in every page
+    device, kernel, nest = host_device(checked=True), kernel_of(case), NESTS[case.nest]
+    rng = np.random.default_rng(len(often))
+    for steps, items, rows in ((13000, 1, 300), (17000, 1, 5)) if case.nest == "numbers" else ((13000, 40, 9),):
+        out, x = (rng.integers(-3, 4, s) for s in (nest.shape(steps, items, rows), (steps, items)))
+        out, x = out.astype(case.dtype), x.astype(case.dtype)
+        targets = FREQUENT[often](rng.integers(-rows, rows, steps), rng.random(steps), rows)
+        arrays, parameters = [out, targets.astype("int32"), x], [steps, items, rows]
+        wanted = expected(case, out, arrays[1], x)
+        for multiprocessors in (1, 5):
+            got, *_ = run_kernel(device, kernel, arrays, parameters, multiprocessors, case.aliased, apart=True)
+            np.testing.assert_array_equal(got, wanted, f"{steps} x {items}, {rows} rows, {multiprocessors} processors")
+
+
+@pytest.mark.parametrize("nest", ["numbers", "rows"])
+def test_frequent_sums_are_the_same_in_every_call(nest: str) -> None:
+    """The order is another one than that of indices, but always the same; threads run in different orders here."""
+    case = Case(nest, "float32", "add")
+    device, kernel = host_device(), kernel_of(case)
+    rng = np.random.default_rng(4)
+    steps, items, rows = 40000, 1 if nest == "numbers" else 3, 30
+    out, x = np.zeros(NESTS[nest].shape(steps, items, rows), "f4"), rng.normal(size=(steps, items)).astype("f4")
+    targets = FREQUENT["half"](rng.integers(0, rows, steps), rng.random(steps), rows).astype("int32")
+    wanted = expected(Case(nest, "float64", "add"), out.astype("f8"), targets, x.astype("f8"))
+    found = [run_kernel(device, kernel, [out, targets, x], [steps, items, rows], 6)[0] for _ in range(4)]
+    for again in found:
+        np.testing.assert_array_equal(again.view("u4"), found[0].view("u4"))
+    np.testing.assert_allclose(found[0], wanted, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("nest", ["numbers", "rows"])
+def test_a_frequent_target_is_no_chain(nest: str) -> None:
+    """In order, a float16 would stay at 2048, to which adding 1 changes nothing; sums of parts go on."""
+    device, kernel = host_device(), kernel_of(Case(nest, "float16", "add"))
+    steps, items = 13000, 1 if nest == "numbers" else 3
+    out, x = np.zeros(NESTS[nest].shape(steps, items, 2), "f2"), np.ones((steps, items), "f2")
+    got, *_ = run_kernel(device, kernel, [out, np.ones(steps, "int32"), x], [steps, items, 2], 4, apart=True)
+    assert np.all(got[0] == 0)
+    assert np.all(got[1] > 10000)
+
+
+def test_a_masked_frequent_target_keeps_its_zero() -> None:
+    """Where nothing is added, nothing changes: not even the sign of a zero."""
+    device, kernel = host_device(), kernel_of(Case("numbers", "float32", "add", masked=True))
+    out, targets, x = np.float32([-0.0, -0.0]), np.zeros(13000, "int32"), np.float32([-1] * 13000)
+    got, *_ = run_kernel(device, kernel, [out, targets, x], [13000, 1, 2], 4, apart=True)
+    np.testing.assert_array_equal(np.signbit(got), [True, True])
+
+
 @pytest.mark.parametrize("items", [1, 2, 31, 32, 33, 512, 5000, 1 << 20, 1 << 30])
 @pytest.mark.parametrize("steps", [1, 2, 3, 64, 4096, 1 << 30])
 @pytest.mark.parametrize("multiprocessors", [1, 2, 46, 132])
@@ -161,7 +230,7 @@ def test_shapes(items: int, steps: int, multiprocessors: int) -> None:
     assert parts * down <= steps
     assert parts <= 65535
     assert across * width >= items
-    assert down * (ROUNDS * threads // LANES + 1) <= MARKS
+    assert (down + 1) * (ROUNDS * threads // LANES + 1) <= MARKS
 
 
 @pytest.fixture
@@ -169,6 +238,14 @@ def device(checked_host: HostDevice) -> Iterator[HostDevice]:
     devices.use(checked_host)
     yield checked_host
     devices.forget(checked_host.name)
+
+
+def test_only_long_scatters_look_out_for_frequent_targets() -> None:
+    """It takes twice the text, and a little of each step; a store that combines nothing has no chain."""
+    for combine, steps, frequent in (("add", 1 << 14, True), ("add", 4096, False), (None, 1 << 20, False)):
+        kernel = kernel_of(Case("rows", "float32", combine))
+        assert schedule(kernel).is_better_apart((steps, 8, 100), 132) is frequent
+        assert not schedule(kernel, apart=True).is_better_apart((steps, 8, 100), 132) or not frequent
 
 
 def forms(compiled: Any) -> list[str]:
@@ -206,13 +283,25 @@ def test_complex_numbers(device: HostDevice) -> None:
             np.testing.assert_array_equal(got, want)
 
 
+def test_frequent_complex_numbers(device: HostDevice) -> None:
+    z, y, i = T.zmatrix("z"), T.zmatrix("y"), T.ivector("i")
+    compiled = function([z, y, i], T.inc_subtensor(z[i], y), device="cuda")
+    rng = np.random.default_rng(0)
+    a, b = (rng.integers(-9, 9, (n, 2)) + 1j * rng.integers(-9, 9, (n, 2)) for n in (5, 17000))
+    for picked in (np.zeros(17000, "int32"), rng.integers(0, 2, 17000).astype("int32")):
+        added = a.copy()
+        np.add.at(added, picked, b)
+        np.testing.assert_array_equal(compiled(a, b, picked), added)
+    assert "scatter, frequent targets" in compiled.explain()
+
+
 def test_bincount(device: HostDevice) -> None:
     i, w = T.ivector("i"), T.fvector("w")
     compiled = function([i, w], [T.extra_ops.bincount(i), T.extra_ops.bincount(i, w)], device="cuda")
     assert forms(compiled).count("scatter") == 2
     rng = np.random.default_rng(0)
     for steps, most in ((1, 1), (5000, 3), (6000, 2000)):
-        values, weights = rng.integers(0, most, steps).astype("int32"), rng.normal(size=steps).astype("float32")
+        values, weights = rng.integers(0, most, steps).astype("int32"), rng.integers(-9, 9, steps).astype("float32")
         sums = np.zeros(values.max() + 1, "float32")
         np.add.at(sums, values, weights)
         for got, want in zip(compiled(values, weights), (np.bincount(values), sums), strict=True):

@@ -34,6 +34,10 @@ class StageShape(Protocol):
     def shape(self, parameters: Sequence[int], multiprocessors: int) -> Shape | None:
         """Grid and block for these parameters; None where there is nothing to do."""
 
+    @property
+    def told(self) -> str:
+        """How its iterations are spread, in words."""
+
 
 class KernelSchedule(Protocol):
     """The launches of a kernel, in order."""
@@ -67,7 +71,7 @@ class Emitter(NamedTuple):
 class Variant(NamedTuple):
     """A kernel; ``aliased``: one that may get the same memory for several of its buffers.
 
-    ``apart``: for a few long rows, whose loops are launches of their own. It is made when a call has such sizes.
+    ``apart``: for few and long items, as `schedule` has it. It is made when a call has such sizes.
     """
 
     kernel: Kernel
@@ -148,8 +152,8 @@ class DeviceKernel:
             return self
         if self._apart is None:
             schedule, wanted = self._emitter.schedule(self.variant.kernel, True), self.variant._replace(apart=True)
-            cut = len(schedule.stages) > len(self._shapes)
-            self._apart = load([wanted], device, self._emitter).kernels[wanted] if cut else self
+            other = [s.told for s in schedule.stages] != [s.told for s in self.schedule.stages]
+            self._apart = load([wanted], device, self._emitter).kernels[wanted] if other else self
         return self._apart
 
     @property

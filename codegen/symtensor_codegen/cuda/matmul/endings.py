@@ -20,7 +20,7 @@ from symtensor_codegen.substitution import stride, substitute
 
 if TYPE_CHECKING:
     from symtensor_codegen.cuda.matmul.fusion import Finish
-    from symtensor_codegen.cuda.schedules.schedule import Stage
+    from symtensor_codegen.cuda.schedules.stages import Stage
 
 __all__ = ["DISPUTED", "Ending", "Found", "Relu", "ending_of", "is_own", "relu_of", "relu_seen"]
 

@@ -18,7 +18,8 @@ from symtensor_codegen.cuda.compiling.kernels import Variant
 from symtensor_codegen.cuda.matmul.endings import ending_of, is_own
 from symtensor_codegen.cuda.matmul.variants import ELEMENTS, Epilogue
 from symtensor_codegen.cuda.schedules.dependence import nodes_of, stores_of
-from symtensor_codegen.cuda.schedules.schedule import Schedule, Stage, schedule
+from symtensor_codegen.cuda.schedules.schedule import schedule
+from symtensor_codegen.cuda.schedules.stages import Schedule, Stage
 from symtensor_codegen.cuda.text import prelude
 from symtensor_codegen.cuda.text.emit import NO_FAILURE, StageWriter
 from symtensor_codegen.cuda.text.operations import MEMORY, REGISTER

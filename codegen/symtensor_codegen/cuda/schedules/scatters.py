@@ -23,7 +23,9 @@ LANES = 32  # threads of a warp, which has neighbouring items of one part
 SCATTER_THREADS = 512  # of a block
 BLOCKS = 2  # of a multiprocessor
 ROUNDS = 8  # targets that a thread looks at before the block waits
-MARKS = SCATTER_THREADS // LANES * (ROUNDS * SCATTER_THREADS // LANES + 1)  # words: a bit for each part and step
+MOST_WARPS = SCATTER_THREADS // LANES
+MARKS = (MOST_WARPS + 1) * (ROUNDS * MOST_WARPS + 1)  # words: a bit for each part and step, and for a frequent target
+OFTEN = 64  # steps of a target that a block looks at together from which on it may be frequent
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +34,7 @@ class Scatter:
 
     The place of a store is the sum of ``base``, which depends on the step, and ``offset``, which depends on the item.
     The stores of an item go to one element, or to the parts of one that is a complex number: ``distances`` tells how
-    far they are from the first.
+    far they are from the first. ``frequent``: blocks look out for targets that very many steps have.
     """
 
     items: tuple[For, ...]
@@ -43,6 +45,12 @@ class Scatter:
     offset: Scalar
     stores: tuple[Store, ...]
     distances: tuple[int, ...]
+    frequent: bool = False
+
+    @property
+    def is_chain(self) -> bool:
+        """Whether steps combine with what is there: those of one target are a chain."""
+        return self.stores[0].combine is not None
 
     @property
     def steps(self) -> Dim:
@@ -135,12 +143,14 @@ def scatter_shape(items: int, steps: int, multiprocessors: int) -> Shape:
     All blocks look at all targets, so they are large, and few where there is little else to do for a step.
     """
     tiles = -(-items // LANES)
-    warps = SCATTER_THREADS // LANES
     blocks = multiprocessors * min(tiles, BLOCKS)
-    parts = max(min(blocks * warps // tiles, steps), 1)
-    down = min(power_of_two(parts + 1) // 2, warps)
-    across = LANES * min(warps // down, power_of_two(tiles))
+    parts = max(min(blocks * MOST_WARPS // tiles, steps), 1)
+    down = min(power_of_two(parts + 1) // 2, MOST_WARPS)
+    across = LANES * min(MOST_WARPS // down, power_of_two(tiles))
     return (min(-(-items // across), LARGEST_GRID), parts // down, 1), (across, down, 1)
 
 
-__all__ = ["BLOCKS", "LANES", "MARKS", "ROUNDS", "SCATTER_THREADS", "Scatter", "scatter_of", "scatter_shape"]
+__all__ = [
+    "BLOCKS", "LANES", "MARKS", "MOST_WARPS", "OFTEN", "ROUNDS", "SCATTER_THREADS", "Scatter", "scatter_of",
+    "scatter_shape",
+]  # fmt: skip

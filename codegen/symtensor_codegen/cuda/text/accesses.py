@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from symtensor_codegen.cuda.schedules.schedule import Schedule, Stage
 from symtensor_codegen.cuda.schedules.sharing import BLOCK, PARTS, SCRATCH
+from symtensor_codegen.cuda.schedules.stages import Schedule, Stage
 from symtensor_codegen.cuda.text.operations import MEMORY, REGISTER
 from symtensor_codegen.cuda.text.values import Identifiers, Values, bare
 from symtensor_codegen.dtypes import float16

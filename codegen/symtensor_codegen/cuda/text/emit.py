@@ -10,7 +10,7 @@ import re
 
 from symtensor_codegen.cuda.compiling.compile import FULL
 from symtensor_codegen.cuda.schedules.launch_numbers import LARGEST_TEAM
-from symtensor_codegen.cuda.schedules.schedule import Schedule
+from symtensor_codegen.cuda.schedules.stages import Schedule
 from symtensor_codegen.cuda.schedules.tiles import PLACES
 from symtensor_codegen.cuda.text import prelude
 from symtensor_codegen.cuda.text.columns import ColumnWriter
@@ -46,7 +46,7 @@ def emit_kernel(kernel: Kernel, schedule: Schedule, symbol: str, aliased: bool =
     called = dict.fromkeys(re.findall(r"\bst_\w+", body))  # in their order in the text, whatever the process
     helpers = prelude.functions([name for name in called if name not in functions])
     title = f"// {kernel.note}\n" if kernel.note else ""
-    if any(stage.scans or stage.scatter for stage in schedule.stages):  # unrolled, with many values in registers
+    if any(stage.scans or stage.scatter or stage.full for stage in schedule.stages):  # many values in registers
         title = f"{FULL}{title}"
     return f"{title}{prelude.TYPES}{helpers}\n{body}"
 

@@ -411,7 +411,7 @@ NEEDS: Final[dict[str, tuple[str, ...]]] = {
 }
 NAMES: Final = {
     "st_load_pack": "st_pack", "st_store_pack": "st_pack", "st_above": "st_better", "st_below": "st_better",
-    "st_lane": "st_lanes", "st_mark": "st_marks", "st_marks_until": "st_marks",
+    "st_lane": "st_lanes", "st_lane_xor": "st_lanes", "st_mark": "st_marks", "st_marks_until": "st_marks",
 }  # fmt: skip
 """Functions that stand in the text of another one."""
 

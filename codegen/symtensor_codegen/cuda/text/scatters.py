@@ -1,18 +1,16 @@
 """Scatters: a block finds out which steps are those of its parts, then each part runs its own in order."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from symtensor_codegen.cuda.schedules.dependence import nodes_in
 from symtensor_codegen.cuda.schedules.scatters import MARKS, ROUNDS, Scatter
-from symtensor_codegen.cuda.text.accesses import from_memory, to_memory
+from symtensor_codegen.cuda.text.frequent_targets import PAGES, FrequentWriter
 from symtensor_codegen.cuda.text.operations import MEMORY, REGISTER, literal
-from symtensor_codegen.cuda.text.teams import TeamWriter
+from symtensor_codegen.cuda.text.scatter_steps import EVERY
 from symtensor_codegen.cuda.text.values import bare
-from symtensor_codegen.dtypes import DType
 from symtensor_codegen.expr import topological
-from symtensor_codegen.loops import Check, For
+from symtensor_codegen.loops import For
 from symtensor_codegen.scalar import (
-    COMBINES,
     Buffer,
     Register,
     Scalar,
@@ -21,15 +19,15 @@ from symtensor_codegen.scalar import (
     guarded_op,
     load_op,
     rarely_op,
-    read,
 )
 
 AT_ONCE = 4  # values of steps that are on their way to a thread before the first is stored
-EVERY = "0xffffffffu"  # lane of a warp
 FINE = 0x7FFFFFFF  # no check has failed
 
+Load = tuple[Buffer, Scalar]
 
-class ScatterWriter(TeamWriter):
+
+class ScatterWriter(FrequentWriter):
     """Writes scatters.
 
     A block looks at ``ROUNDS`` targets a thread and marks the steps of its parts: a bit for each part and step, in
@@ -37,18 +35,6 @@ class ScatterWriter(TeamWriter):
     stores, lane 1 the second, and so on. There are two pages of marks, so that a block waits once for each: what a warp
     marks next is not what others still read.
     """
-
-    failed: str | None = None  # the variable for checks that fail here, where not every one is reported
-    verified: frozenset[Scalar] = frozenset()  # checked indices that are reported elsewhere
-
-    def checked(self, node: Scalar, operands: Sequence[str]) -> str:
-        """An index from data."""
-        at, extent = map(bare, operands)
-        if node in self.verified:
-            return f"st_wrapped({at}, {extent})"
-        if self.failed is not None:
-            return f"st_noted({at}, {extent}, {self.failed}, {self._failure(node.param)})"
-        return super().checked(node, operands)
 
     def _scatter(self, scatter: Scatter) -> None:
         chain, marks, lane, thread, threads = self.stage.chain, *self._own("marks", "lane", "thread", "threads")
@@ -58,6 +44,8 @@ class ScatterWriter(TeamWriter):
         self.line(f"const int {threads} = blockDim.x * blockDim.y, {warps} = {threads} >> 5;")
         self.line(f"const int {pitch} = {ROUNDS} * {warps} + 1;  // words of a part: odd, against conflicts of banks")
         self.line(f"int {page} = 0;")
+        if scatter.frequent:
+            self._counts()
         if not chain:
             self._steps(scatter)
             return
@@ -69,32 +57,39 @@ class ScatterWriter(TeamWriter):
             self._places_in_chain()
             self._steps(scatter)
 
-    def _own(self, *names: str) -> list[str]:
-        """Variables that every scatter has."""
-        return [self.names.of((ScatterWriter, name), name) for name in names]
-
     def _steps(self, scatter: Scatter) -> None:
         """The steps of an item. The element of the last one stays in a register until another one's turn comes."""
-        page, begin, threads, place = self._own("page", "begin", "threads", "place")
+        page, begin, threads, place, looks = self._own("page", "begin", "threads", "place", "looks")
         body = self.stage.body
         for loop in reversed(scatter.loops[1:]):
             body = (For(loop.index, loop.extent, body),)
         steps = self.held(as_int(scatter.steps))
         elements = [Register(f"{store.buffer.name}_element", store.buffer.dtype) for store in scatter.stores]
-        combines = scatter.stores[0].combine is not None
-        if combines:
+        if scatter.is_chain:
             self.line(f"i64 {place} = -1;")
             for element in elements:
                 self.line(f"{REGISTER[element.dtype]} {self.register(element)} = {literal(0, element.dtype)};")
+        if scatter.frequent:
+            self._none_frequent(scatter)
         with self._hoisted(scatter.loops[0], body, f"0 < {steps}"):
             offset = self.held(scatter.offset)
             self.line("#pragma unroll 1")
             with self.block(f"for (i64 {begin} = 0; {begin} < {steps}; {begin} += {ROUNDS} * {threads})"):
                 self._mark(scatter, steps)
                 self.line("__syncthreads();")
+                if scatter.frequent:
+                    now = f"({begin} & ({PAGES * ROUNDS} * {threads} - 1)) == 0"  # a power of two
+                    self.line(f"const bool {looks} = {now} && {steps} - {begin} > {ROUNDS} * {threads};")
+                    self._walk_frequent(scatter)
                 self._walk(scatter, elements, offset)
+                if scatter.frequent:
+                    with self.block(f"if ({looks})"):
+                        self._choose(scatter, elements, offset)
                 self.line(f"{page} = {MARKS} - {page};")
-        if combines:
+            if scatter.frequent:
+                with self.block(f"if ({self._chosen(2)} != 0)"):
+                    self._settle(scatter, elements, offset)
+        if scatter.is_chain:
             mine = "" if self.stage.chain else f" && {self._own('lane')[0]} == 0"
             with self.block(f"if ({place} >= 0{mine})"):
                 self._put(scatter, place, elements)
@@ -105,12 +100,12 @@ class ScatterWriter(TeamWriter):
         """Mark the steps of the block's parts. Behind the last step that one is looked at again, and not marked."""
         marks, page, lane, thread, threads = self._own("marks", "page", "lane", "thread", "threads")
         warps, pitch, begin, count = self._own("warps", "pitch", "begin", "count")
-        here, part, failed = self._own("here", "part", "failed")
+        failed, seen, hits, often, frequent = self._own("failed", "seen", "hits", "often", "frequent")
         each, word = f"for (int u = 0; u < {ROUNDS}; ++u)", f"u * {warps} + ({thread} >> 5)"
         whole = f"{ROUNDS} * {threads}"
         self.line(f"const int {count} = {steps} - {begin} < {whole} ? {steps} - {begin} : {whole};")
         self.line("#pragma unroll")
-        self.line(f"{each} if ({lane} < blockDim.y) {marks}[{page} + {lane} * {pitch} + {word}] = 0;")
+        self.line(f"{each} if ({lane} <= blockDim.y) {marks}[{page} + {lane} * {pitch} + {word}] = 0;")
         self.line("__syncwarp();")
         ahead = {load: self.names.fresh(f"{load[0].name}_ahead") for load in self._first_loads(scatter)}
         for (buffer, _), name in ahead.items():
@@ -124,18 +119,37 @@ class ScatterWriter(TeamWriter):
         fails = any(node.op is checked_op for node in topological([scatter.target], self._parts))
         if fails:
             self.line(f"int {failed} = {FINE};")
+        if not scatter.frequent:
+            self._mark_each(scatter, ahead, word, False)
+        else:
+            self.line(f"int {seen} = 0;" if self.stage.chain else f"int {seen} = 0, {hits} = 0;")
+            self.line(f"const bool {often} = {self._chosen(2)} != 0;")
+            with self.block(f"if (!{often})"):
+                self._mark_each(scatter, ahead, word, False)
+            with self.block("else"):
+                self.line(f"const i64 {frequent} = {self._chosen(0)};")
+                self._mark_each(scatter, ahead, word, True)
+        if fails:
+            self.line(f"if ({failed} != {FINE}) st_fail(status, {failed});")
+
+    def _mark_each(self, scatter: Scatter, ahead: Mapping[Load, str], word: str, often: bool) -> None:
+        """Mark steps one by one; ``often``: a target is frequent, whose steps are not marked for their part."""
+        marks, page, pitch, lane = self._own("marks", "page", "pitch", "lane")
+        here, part, count, failed, mine = self._own("here", "part", "count", "failed", "is_mine")
         self.line("#pragma unroll")
-        with self.block(each):
+        with self.block(f"for (int u = 0; u < {ROUNDS}; ++u)"):
             self._look(scatter)
             self.elements, self.failed = {load: f"{name}[u]" for load, name in ahead.items()}, failed
-            target = bare(self.value(scatter.target))
+            target = self.held(scatter.target) if often else bare(self.value(scatter.target))
             self.elements, self.failed = {}, None
             parts = "gridDim.y * blockDim.y"
             self.line(f"const u32 {part} = st_part({target}, {parts}) - blockIdx.y * blockDim.y;")
             condition = f"{part} < blockDim.y && {here} < {count}"
+            if often:
+                self.line(f"bool {mine} = {condition};")
+                self._mark_frequent(target, mine, word)
+                condition = mine
             self.line(f"if ({condition}) atomicOr(&{marks}[{page} + {part} * {pitch} + {word}], 1u << {lane});")
-        if fails:
-            self.line(f"if ({failed} != {FINE}) st_fail(status, {failed});")
 
     def _look(self, scatter: Scatter) -> None:
         """The step that a thread looks at in a round."""
@@ -143,16 +157,10 @@ class ScatterWriter(TeamWriter):
         self.line(f"const int {here} = u * {threads} + {thread};")
         self._step(scatter, f"{begin} + ({here} < {count} ? {here} : {count} - 1)")
 
-    def _step(self, scatter: Scatter, number: str) -> None:
-        """Where a step is in each of the loops over steps, from its number."""
-        (step,) = self._own("step")
-        self.line(f"const i64 {step} = {number};")
-        self.places_in(scatter.loops, [self.names.of(s.index, s.index.param.name) for s in scatter.loops], step)
-
-    def _first_loads(self, scatter: Scatter) -> list[tuple[Buffer, Scalar]]:
+    def _first_loads(self, scatter: Scatter) -> list[Load]:
         """What every target reads first: elements at places that depend on nothing in memory."""
         varying = {loop.index for loop in scatter.loops}
-        found: dict[tuple[Buffer, Scalar], None] = {}
+        found: dict[Load, None] = {}
         for node in topological([scatter.target], self._parts):
             if node.op is load_op and not varying.isdisjoint(node.free) and self.lookup(node) is None:
                 inside = topological(node.args, lambda n: n.args)
@@ -167,8 +175,11 @@ class ScatterWriter(TeamWriter):
         marks, page, lane, warps, pitch = self._own("marks", "page", "lane", "warps", "pitch")
         word, mine, until, total, done = self._own("word", "mine", "until", "total", "done")
         number, near, these = self._own("number", "near", "these")
+        begin, counts, samples, looks = self._own("begin", "counts", "samples", "looks")
         nodes = nodes_in(scatter.target)
         self.verified = frozenset(n for n in nodes if n.op is checked_op)
+        if scatter.frequent:
+            self.line(f"if ({looks} && threadIdx.x == 0) {counts}[threadIdx.y] = 0;")
         self.line("#pragma unroll 1")
         with self.block(f"for (int {word} = 0; {word} < {ROUNDS} * {warps}; {word} += 32)"):
             at = f"{page} + threadIdx.y * {pitch} + {word} + {lane}"
@@ -176,11 +187,15 @@ class ScatterWriter(TeamWriter):
             self.line(f"if (__ballot_sync({EVERY}, {mine} != 0) == 0) continue;")
             self.line(f"const int {until} = st_marks_until({mine}, {lane});")
             self.line(f"const int {total} = __shfl_sync({EVERY}, {until}, 31);")
+            if scatter.frequent:
+                self.line(f"if ({looks} && threadIdx.x == 0) {counts}[threadIdx.y] += {total};")
             self.line("#pragma unroll 1")
             with self.block(f"for (int {done} = 0; {done} < {total}; {done} += 32)"):
                 self.line(f"const int {number} = {done} + {lane};")
                 self.line(f"const int {near} = 32 * {word} + st_mark({mine}, {until}, {number});")
                 self.line(f"const int {these} = {total} - {done} < 32 ? {total} - {done} : 32;")
+                if scatter.frequent:
+                    self.line(f"if ({looks} && threadIdx.x == 0) {samples}[threadIdx.y] = {begin} + {near};")
                 if self.stage.chain:
                     self._of_items(scatter, elements, offset)
                 else:
@@ -210,20 +225,12 @@ class ScatterWriter(TeamWriter):
                 with self.block(f"if ({turn} < {these} && active)"):
                     self._step(scatter, f"{begin} + {its_step}")
                     self._load(scatter, f"{at}[u]", f"{its_base} + {offset}", terms)
-            if scatter.stores[0].combine is not None:
+            if scatter.is_chain:
                 self._combine_items(scatter, elements, terms, several)
                 return
             self.line("#pragma unroll")
             with self.block(each), self.block(f"if ({at}[u] >= 0)"):
                 self._put(scatter, f"{at}[u]", terms)
-
-    def _load(self, scatter: Scatter, at: str, place: str, terms: list[Register]) -> None:
-        """What a step stores, and where: nowhere if it stores only under a condition that does not hold."""
-        self.statements([s for s in self.stage.body if isinstance(s, Check)])
-        for term, store in zip(terms, scatter.stores, strict=True):
-            self.line(f"{self.register(term)} = {bare(self.value(store.value))};")
-        where = scatter.stores[0].where
-        self.line(f"{at} = {place if where is None else f'{self.value(where)} ? {place} : -1'};")
 
     def _combine_items(self, scatter: Scatter, elements: list[Register], terms: list[Register], several: int) -> None:
         """Combine what a few steps bring with their elements. Those of earlier steps may have changed since."""
@@ -258,7 +265,7 @@ class ScatterWriter(TeamWriter):
             self._load(scatter, at, bare(self.value(scatter.base)), terms)
         self.line("__syncwarp();")
         self.line(f"const u32 {same} = __match_any_sync({EVERY}, {at});")
-        if scatter.stores[0].combine is None:  # of several to one place the last
+        if not scatter.is_chain:  # of several to one place the last
             with self.block(f"if ({at} >= 0 && {same} >> {lane} == 1)"):
                 self._put(scatter, at, terms)
             return
@@ -294,55 +301,3 @@ class ScatterWriter(TeamWriter):
                     self._take(scatter, elements, now)
                 self.line(f"{place} = {its_place};")
             self._combine(scatter, elements, self._of_lane(scatter, terms, REGISTER))
-
-    # Values of the stores of an item ------------------------------------------------------------------------------
-
-    def _variables(self, scatter: Scatter, role: str, kinds: Mapping[DType, str], several: int = 0) -> list[Register]:
-        """A variable for each store; with ``several`` an array, for which its element ``u`` stands."""
-        found: list[Register] = []
-        for store in scatter.stores:
-            name = self.names.fresh(f"{store.buffer.name}_{role}")
-            # Without a first value it would be kept from an iteration to the next, in a register of its own.
-            self.line(f"{kinds[store.buffer.dtype]} {name}{f'[{several}] = {{}}' if several else ' = 0'};")
-            found.append(Register(role, store.buffer.dtype))
-            self.names.give(found[-1], f"{name}[u]" if several else name)
-        return found
-
-    def _of_lane(self, scatter: Scatter, values: list[Register], kinds: Mapping[DType, str]) -> list[Register]:
-        """The values that another lane has."""
-        (turn,) = self._own("turn")
-        found: list[Register] = []
-        for value in values:
-            found.append(Register(f"its_{value.name}", value.dtype))
-            text = f"st_lane({EVERY}, {self.register(value)}, {turn}, 32)"
-            self.line(f"{kinds[value.dtype]} {self.register(found[-1])} = {text};")
-        return found
-
-    def _get(self, scatter: Scatter, place: str, values: list[Register], condition: str) -> None:
-        """Load the elements at a place, as they are in memory."""
-        with self.block(f"if ({condition})"):
-            for value, element in zip(values, self._elements(scatter, place), strict=True):
-                self.line(f"{self.register(value)} = {element};")
-
-    def _take(self, scatter: Scatter, elements: list[Register], values: list[Register]) -> None:
-        """Go on with elements as they were in memory."""
-        for element, store, value in zip(elements, scatter.stores, values, strict=True):
-            self.line(f"{self.register(element)} = {bare(from_memory(store.buffer, self.register(value)))};")
-
-    def _combine(self, scatter: Scatter, elements: list[Register], terms: list[Register]) -> None:
-        """Combine elements with what a step brings."""
-        for element, store, term in zip(elements, scatter.stores, terms, strict=True):
-            assert store.combine is not None
-            step = COMBINES[store.combine].step(read(element), read(term))
-            self.line(f"{self.register(element)} = {bare(self.value(step))};")
-
-    def _put(self, scatter: Scatter, place: str, values: list[Register]) -> None:
-        """Store values at a place."""
-        for element, store, value in zip(self._elements(scatter, place), scatter.stores, values, strict=True):
-            self.line(f"{element} = {to_memory(store.buffer, self.register(value))};")
-
-    def _elements(self, scatter: Scatter, place: str) -> list[str]:
-        """The elements at a place."""
-        beside = [f" {'+' if d > 0 else '-'} {abs(d)}" if d else "" for d in scatter.distances]
-        buffers = [self.names.of(store.buffer, store.buffer.name) for store in scatter.stores]
-        return [f"{buffer}[{place}{distance}]" for buffer, distance in zip(buffers, beside, strict=True)]
