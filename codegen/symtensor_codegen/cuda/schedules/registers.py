@@ -11,7 +11,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 from symtensor_codegen.cuda.schedules.dependence import nodes_of, stores_of, touched
-from symtensor_codegen.cuda.schedules.packs import BATCH, VECTOR_BYTES, Packs, packs_of, packs_of_columns
+from symtensor_codegen.cuda.schedules.packs import BATCH, MANY, VECTOR_BYTES, Packs, packs_of, packs_of_columns
 from symtensor_codegen.cuda.schedules.sharing import spread_of
 from symtensor_codegen.cuda.text.hoisting import MOST_HOISTED, invariants
 from symtensor_codegen.dtypes import DType
@@ -22,6 +22,7 @@ MOST_HELD = 68  # registers for values; with more, some architecture keeps some 
 FEW = 24  # registers, those of addresses included, for which the compiler need not be told to take care
 ADDRESS = 2  # registers of an address
 A_PACK = VECTOR_BYTES // 4  # registers of a pack
+LITTLE = 12  # registers
 
 Body = tuple[Statement, ...]
 Fits = Callable[[For], bool]
@@ -45,13 +46,18 @@ def narrowed(loop: For, packs: Packs | None, column: bool) -> Packs | None:
 
     ``packs``: those that the loop could use, of neighbouring columns if ``column``.
     """
-    ways = _ways(loop, packs, column)
-    return next((way for way in ways if _held(loop, way, column) <= MOST_HELD), ways[-1])
+    ways = [packs] if _is_small(loop, packs, column) else _ways(loop, packs, column)
+    return next((way for way in ways[:-1] if _held(loop, way, column) <= MOST_HELD), ways[-1])
 
 
 def fits(loop: For, packs: Packs | None, column: bool) -> bool:
     """Whether a thread has registers for what a loop combines."""
-    return _held(loop, _ways(loop, packs, column)[-1], column) <= MOST_HELD
+    return _is_small(loop, packs, column) or _held(loop, _ways(loop, packs, column)[-1], column) <= MOST_HELD
+
+
+def _is_small(loop: For, packs: Packs | None, column: bool) -> bool:
+    """Whether it goes without saying that a thread has registers: most loops, which need not be looked at closely."""
+    return _combined(loop, packs, column) <= LITTLE and len(nodes_of(loop.body)) <= MANY
 
 
 def is_full(loop: For, packs: Packs | None, column: bool) -> bool:
