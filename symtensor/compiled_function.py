@@ -408,7 +408,12 @@ class Function:
 
         Of a function for a device ``"cuda"``, ``"ptx"`` or ``"sass"`` instead of the last two.
         """
-        return str(self.compilation.native.source(language))
+        native = self.compilation.native
+        if not hasattr(native, "architecture"):
+            return str(native.source(language))
+        from .report import computed
+
+        return str(native.source(language, computed(self.compilation)))
 
     def explain(self) -> str:
         """What the compiler did: a row per pass with nodes, time and rules fired; then the kernels."""

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
+from symtensor_codegen.loops import Kernel
 from symtensor_codegen.program import Allocate, AllocateOutput, Gemm, Launch, Place, walk
 from symtensor_codegen.program_text import program_names
 from symtensor_codegen.scalar import Buffer, Dim
@@ -102,17 +103,13 @@ def explanation(compilation: "Compilation") -> str:
         made = f"{counted(native.compiled, 'kernel')} {made}, {native.hits} from the cache"
     rows.append(("native", str(len(launches)), f"{times['native']:.2f}", made))
     names = program_names(program)
-    units = compilation.plan.units
-    written = _written(units)
-    for output, node in zip(program.outputs, compilation.stages[-1].outputs, strict=True):
-        if output.in_place:
-            written[output.buffer] = node, units
+    notes = computed(compilation)
     kernels = [
         (
             launch.kernel.name,
             scalar_text(launch.extent, names),
             ", ".join(buffer.name for buffer in launch.buffers),
-            _computed(launch, written),
+            notes[launch.kernel],
         )
         for launch in launches
     ]
@@ -124,6 +121,16 @@ def explanation(compilation: "Compilation") -> str:
 
         text += "\n\n" + spread(compilation)
     return text
+
+
+def computed(compilation: "Compilation") -> dict[Kernel, str]:
+    """What each kernel computes, with the user's names and lines."""
+    program, units = compilation.plan.program, compilation.plan.units
+    written = _written(units)
+    for output, node in zip(program.outputs, compilation.stages[-1].outputs, strict=True):
+        if output.in_place:
+            written[output.buffer] = node, units
+    return {step.kernel: _computed(step, written) for step in walk(program.steps) if isinstance(step, Launch)}
 
 
 def _written(units: "Units") -> "dict[Buffer, tuple[Tensor, Units]]":

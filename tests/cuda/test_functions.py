@@ -6,6 +6,7 @@ The device is the host's; its memory is apart from NumPy's arrays, and what is n
 import copy
 import os
 import pickle
+import re
 import subprocess
 import sys
 from typing import Any
@@ -367,3 +368,19 @@ assert not [m for m in sys.modules if m.partition(".")[0] in ("llvmlite", "scipy
 def test_no_library_of_the_cpu_backend_is_loaded() -> None:
     path = os.pathsep.join(filter(None, sys.path))
     subprocess.run([sys.executable, "-c", SEPARATE], env={**os.environ, "PYTHONPATH": path}, check=True)
+
+
+def test_the_text_of_kernels_tells_what_they_are() -> None:
+    """What is computed, with the user's names and lines; what each number is; what all have in common, once."""
+    x, b = T.fmatrix("x"), T.fvector("b")
+    shares = T.nnet.softmax(x * np.float32(0.9) + b)
+    shares.name = "shares"
+    text = function([x, b], [shares, x.T.sum(axis=0).cumsum()], device="cuda:sm_90").source("cuda")
+    heads = [line for line in text.splitlines() if line.startswith("// k")]
+    head = next(head for head in heads if head.startswith("// k0_softmax"))
+    assert re.search(r": shares = softmax of .*\(test_functions.py:\d+\)", head)
+    assert "//   p0 = x.shape[0]\n//   p1 = x.shape[1]\n" in text
+    assert re.search(r"//   p\d = 0\.9, as bits\n", text)
+    assert "status: where a failed check leaves its number" in text
+    assert text.count("typedef float f32") == 1
+    assert text.count("__global__") > 1

@@ -14,15 +14,17 @@ import symtensor.tensor as T
 from symtensor import function, scan
 from symtensor.graph import Tensor
 from symtensor_codegen.cuda.arrays import DeviceArray
-from symtensor_codegen.cuda.backend import CompiledProgram, compile_program, source
+from symtensor_codegen.cuda.backend import CompiledProgram, compile_program
 from symtensor_codegen.cuda.calls.actions import FusedAction, KernelAction, Operand, Place, dependencies
 from symtensor_codegen.cuda.calls.reporting import ProgramFailure
 from symtensor_codegen.cuda.compiling.compile import FULL, cubin
+from symtensor_codegen.cuda.compiling.kernels import default_emitter, variants
 from symtensor_codegen.cuda.matmul import fusion
 from symtensor_codegen.cuda.matmul import products as matrix_products
 from symtensor_codegen.cuda.matmul.choice import Choice
 from symtensor_codegen.cuda.matmul.kernels import matmul_text
 from symtensor_codegen.cuda.matmul.variants import ELEMENTS, Tile, Variant
+from symtensor_codegen.cuda.printing import source
 from symtensor_codegen.program import Gemm, Launch, walk
 from tests.cuda.host import HostDevice
 from tests.cuda.program_cases import Case
@@ -329,7 +331,7 @@ def test_other_kernels(checked_host: HostDevice, monkeypatch: pytest.MonkeyPatch
 def test_it_can_be_seen(host: HostDevice) -> None:
     case = layer(4, 4, 4, "float32")
     (launch,) = (step for step in walk(case.program.steps) if isinstance(step, Launch))
-    text = source(case.program, "cuda", "sm_90")
+    text = source(case.program, "cuda", "sm_90", default_emitter(), variants(case.program), {})
     name = f"finish_{launch.kernel.name}"
     assert f"void {name}(f32 value, const {name}_reads& early, i64 row, i64 column, i64 columns, f32* " in text
 

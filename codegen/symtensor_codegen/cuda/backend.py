@@ -1,6 +1,6 @@
 """Programs to CUDA: kernels compiled once, and calls that run on a device."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -19,18 +19,16 @@ from symtensor_codegen.cuda.compiling.kernels import (
     default_emitter,
     variants,
 )
-from symtensor_codegen.errors import InternalError, UserError
+from symtensor_codegen.cuda.printing import resources, source
+from symtensor_codegen.errors import InternalError
+from symtensor_codegen.loops import Kernel
 from symtensor_codegen.program import COUNTERS, Gemm, Program, walk
-from symtensor_codegen.program_text import program_names, program_text
-from symtensor_codegen.text import kernel_text
 
 if TYPE_CHECKING:
     from symtensor_codegen.cuda.arrays import DeviceArray
     from symtensor_codegen.cuda.compiling.compile import Resources
     from symtensor_codegen.cuda.device import Device
     from symtensor_codegen.cuda.matmul.products import Chosen, Refused
-
-LANGUAGES = ("loops", "program", "cuda", "ptx", "sass")
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,9 +44,12 @@ class GeneratedProgram:
         """The kernels that there is code of."""
         return variants(self.program)
 
-    def source(self, language: str) -> str:
-        """The generated code: ``loops``, ``program``, ``cuda``, or the kernels' ``ptx`` or ``sass``."""
-        return source(self.program, language, self.architecture, self.emitter)
+    def source(self, language: str, notes: Mapping[Kernel, str] | None = None) -> str:
+        """The generated code: ``loops``, ``program``, ``cuda``, or the kernels' ``ptx`` or ``sass``.
+
+        ``notes``: what kernels compute, for people.
+        """
+        return source(self.program, language, self.architecture, self.emitter, self.variants(), notes or {})
 
     def resources(self) -> "dict[Variant, dict[str, Resources]]":
         """The registers, spills and shared memory of every kernel's functions."""
@@ -92,14 +93,15 @@ class CompiledProgram:
         """What the kernels are compiled for."""
         return self.device.architecture
 
-    def source(self, language: str) -> str:
+    def source(self, language: str, notes: Mapping[Kernel, str] | None = None) -> str:
         """The generated code: ``loops``, ``program``, ``cuda``, or the kernels' ``ptx`` or ``sass``.
 
-        What is chosen for sizes is among them once a call has chosen it: the kernels of matrix products, and variants
-        for a few long rows.
+        ``notes``: what kernels compute, for people. What is chosen for sizes is there once a call has chosen it: the
+        kernels of matrix products, and variants for few and long items.
         """
         products = [product for product in self.products() if product.variant is not None]
-        return source(self.program, language, self.architecture, self.emitter, products, self.variants())
+        wanted = self.variants()
+        return source(self.program, language, self.architecture, self.emitter, wanted, notes or {}, products)
 
     def variants(self) -> list[Variant]:
         """The kernels that there is code of: every kernel, then the variants that calls have asked for."""
@@ -188,59 +190,3 @@ def _products(program: Program, device: "Device", precision: str) -> Products:
 
 def _no_products(product: Product) -> Any:
     raise InternalError(f"a program without matrix products asks for {product}")
-
-
-def _texts(wanted: Sequence[Variant], emitter: Emitter) -> dict[Variant, tuple[str, str]]:
-    """The CUDA text of kernels, with names for people, and the name of their functions."""
-    return {v: (emitter.text(v, v.function), v.function) for v in wanted}
-
-
-def source(
-    program: Program,
-    language: str,
-    architecture: str,
-    emitter: Emitter | None = None,
-    products: "Sequence[Chosen]" = (),
-    wanted: Sequence[Variant] | None = None,
-) -> str:
-    """The code of a program as text.
-
-    ``loops``: the loop nests; ``program``: the steps of the host; ``cuda``: the kernels in CUDA C; ``ptx`` and
-    ``sass``: the kernels in NVIDIA's portable and actual assembly. ``products``: those whose kernels are wanted too.
-    ``wanted``: the variants of kernels, if not each as it is.
-    """
-    if language == "loops":
-        names = program_names(program)
-        return "\n\n".join(kernel_text(k, names) for k in dict.fromkeys(program.kernels()))
-    if language == "program":
-        return program_text(program)
-    if language not in LANGUAGES:
-        raise UserError(f"source() takes {', '.join(map(repr, LANGUAGES[:-1]))} or 'sass', not {language!r}")
-    from symtensor_codegen.cuda.matmul.fusion import finish_texts
-
-    wanted = variants(program) if wanted is None else wanted
-    texts = list(_texts(wanted, default_emitter() if emitter is None else emitter).values())
-    kernels: dict[str, list[str]] = {}  # of products, with the sizes that they are for
-    for product in products:
-        kernels.setdefault(product.text, []).append(product.told)
-    if language == "cuda":
-        multiplying = [f"// matrix product: {'; '.join(sizes)}\n{text}" for text, sizes in kernels.items()]
-        return "\n\n".join([*[text for text, _ in texts], *(multiplying or finish_texts(program))])
-    from symtensor_codegen.cuda.compiling import compile as compiler
-
-    texts += {product.text: product.description for product in products}.items()
-    if language == "ptx":
-        return "\n\n".join(compiler.ptx(text, architecture, name) for text, name in texts)
-    from symtensor_codegen.cuda.compiling.sources import sass
-
-    return "\n\n".join(sass(compiler.cubin(text, architecture, name)) for text, name in texts)
-
-
-def resources(
-    wanted: Sequence[Variant], architecture: str, emitter: Emitter | None = None
-) -> "dict[Variant, dict[str, Resources]]":
-    """The registers, spills and shared memory of every kernel's functions, by kernel and function."""
-    from symtensor_codegen.cuda.compiling import compile as compiler
-
-    texts = _texts(wanted, default_emitter() if emitter is None else emitter)
-    return {variant: compiler.resources(text, architecture, name) for variant, (text, name) in texts.items()}
