@@ -21,6 +21,7 @@ from symtensor.printing import Print
 from symtensor.settings import Config
 from symtensor.shared_variables import ArgumentShapeError
 from symtensor_codegen.cuda.arrays import DeviceArray
+from symtensor_codegen.cuda.compiling import nvrtc
 from symtensor_codegen.cuda.compiling.compile import CompilerMissingError
 from symtensor_codegen.cuda.errors import DeviceError
 from symtensor_codegen.errors import DTypeError, MixedDevicesError, OutOfRangeError, ShapeError, UserError
@@ -384,3 +385,18 @@ def test_the_text_of_kernels_tells_what_they_are() -> None:
     assert "status: where a failed check leaves its number" in text
     assert text.count("typedef float f32") == 1
     assert text.count("__global__") > 1
+
+
+def test_what_kernels_take_is_known_from_compiling_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = T.fmatrix("x")
+    compile_text, compiled = nvrtc.compile_text, []
+
+    def noted(*arguments: Any) -> Any:
+        compiled.append(arguments)
+        return compile_text(*arguments)
+
+    monkeypatch.setattr(nvrtc, "compile_text", noted)
+    f = function([x], [T.tanh(x) / 7.25, (x * 7.25).sum(axis=1)], device="cuda:sm_90")
+    before = len(compiled)
+    assert re.search(r"^k0_\w+_0 .* +\d+ +0 +\d+$", f.explain(), re.MULTILINE)
+    assert len(compiled) == before

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from symtensor_codegen.cuda.compiling.kernels import Emitter, Variant
+from symtensor_codegen.cuda.compiling.kernels import Emitter, Variant, symbol_of
 from symtensor_codegen.cuda.text import prelude
 from symtensor_codegen.cuda.text.emit import NO_FAILURE
 from symtensor_codegen.errors import UserError
@@ -66,11 +66,18 @@ def source(
 
 
 def resources(wanted: Sequence[Variant], architecture: str, emitter: Emitter) -> "dict[Variant, dict[str, Resources]]":
-    """The registers, spills and shared memory of every kernel's functions, by kernel and function."""
+    """The registers, spills and shared memory of every kernel's functions, by kernel and function.
+
+    They were noted when the kernels were compiled, under the names that these have then.
+    """
     from symtensor_codegen.cuda.compiling import compile as compiler
 
-    texts = _texts(wanted, emitter)
-    return {variant: compiler.resources(text, architecture, name) for variant, (text, name) in texts.items()}
+    found: dict[Variant, dict[str, Resources]] = {}
+    for variant in wanted:
+        symbol = symbol_of(variant.key(architecture))
+        used = compiler.resources(emitter.text(variant, symbol), architecture, symbol)
+        found[variant] = {variant.function + name.removeprefix(symbol): numbers for name, numbers in used.items()}
+    return found
 
 
 def _texts(wanted: Sequence[Variant], emitter: Emitter) -> dict[Variant, tuple[str, str]]:
