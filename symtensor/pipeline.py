@@ -136,7 +136,7 @@ def compile_graph(
         stages = rewritten([r.node for r in results], passes)
         middle = perf_counter()
         final = [Result(n, r.cell) for n, r in zip(stages[-1].outputs, results, strict=True)]
-        made = plan(name, inputs, cells, final, hints)
+        made = plan(name, inputs, cells, final, hints, device != CPU)
         if profile:
             made = replace(made, program=with_counters(made.program))
         lowered = perf_counter()
@@ -180,7 +180,7 @@ def specialised(
         return None
     final = [Result(n, r.cell) for n, r in zip(done.stages[-1].outputs, results, strict=True)]
     with no_collection():
-        made = plan(name, inputs, cells, final, hints)
+        made = plan(name, inputs, cells, final, hints, device != CPU)
         if not made.fast:
             return None
         native = native_program(made.program, device)
