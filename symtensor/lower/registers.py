@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from symtensor_codegen import dtypes, scalar
 from symtensor_codegen.expr import topological
 from symtensor_codegen.finish import finish, storage
-from symtensor_codegen.loops import Assign, Declare, For, Leave, Statement, Store
+from symtensor_codegen.loops import Assign, Declare, For, Leave, LoopKind, Statement, Store
 from symtensor_codegen.program import Copy, Launch, Loop, Row, Step
 from symtensor_codegen.scalar import (
     ARG_COMBINES,
@@ -174,7 +174,8 @@ class _Lowering:
 
     def _expand(self, node: Tensor) -> list[Scalar]:
         inputs = value_inputs(node)
-        if node.op.is_elementwise and node.op.cost >= COSTLY and len(self._places(node)) > FEW:
+        apart = node.op.is_elementwise and node.op.cost >= COSTLY and not self.outer.device
+        if apart and len(self._places(node)) > FEW:
             return self._by_vectors(node)
         pull = node.op.pull
         assert pull is not None
@@ -329,7 +330,9 @@ class _Lowering:
             if executed is not None:
                 last.append(Store(executed, (), scalar.read(run)))
         made += [Assign(tuple(targets), tuple(values))] if targets else []
-        statements = (*first, For(step, self._extent(), (*made, *ending)), *last)
+        statements: tuple[Statement, ...] = (*first, For(step, self._extent(), (*made, *ending)), *last)
+        if self.outer.device:  # one thread has it all
+            statements = (For(scalar.index("i", 1), 1, statements, LoopKind.PARALLEL),)
         fixed = {
             outer: as_int(_value(outer, self.hints) or 0)
             for _, outer in _outer_sizes(self.unit.node, self.outer.sizes)

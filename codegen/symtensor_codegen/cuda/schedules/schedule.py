@@ -53,7 +53,7 @@ from symtensor_codegen.cuda.schedules.phases import is_storing, phases
 from symtensor_codegen.cuda.schedules.scatters import BLOCKS, SCATTER_THREADS, Scatter, scatter_of, scatter_shape
 from symtensor_codegen.cuda.schedules.sharing import PARTS, Spread, gathering, running_share, spread_of
 from symtensor_codegen.cuda.schedules.tiles import Tiles, tile_shape, tiles_of
-from symtensor_codegen.loops import Declare, For, Kernel, Leave, LoopKind, Statement, statements
+from symtensor_codegen.loops import Assign, Declare, For, Kernel, Leave, LoopKind, Statement, statements
 from symtensor_codegen.scalar import Dim, Register, Scalar, load_op, register_op
 from symtensor_codegen.substitution import product, stride
 
@@ -126,6 +126,8 @@ class Stage:
     @property
     def told(self) -> str:
         """How its iterations are spread over blocks and threads, in the words of docs/gpu.md."""
+        if self.form in ("map", "nest") and any(isinstance(s, For) and _are_steps(s) for s in self.body):
+            return "loop, a thread an element" if self.items != 1 else "loop, one thread"
         match self.form:
             case "map":
                 width = self.width(self.chain[0])
@@ -400,6 +402,11 @@ def _chain(part: tuple[Statement, ...]) -> tuple[tuple[For, ...], tuple[Statemen
         chain.append(loop)
         body = loop.body
     return tuple(chain), body
+
+
+def _are_steps(loop: For) -> bool:
+    """Whether a loop has a state in registers: its iterations follow each other."""
+    return any(isinstance(s, Assign) for s in loop.body)
 
 
 def _depends(extent: Dim, loops: Sequence[For]) -> bool:

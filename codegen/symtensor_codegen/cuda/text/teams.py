@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from symtensor_codegen.cuda.schedules.dependence import touched
 from symtensor_codegen.cuda.schedules.packs import is_heavy
 from symtensor_codegen.cuda.schedules.sharing import BLOCK, SCRATCH, Spread, as_bits
-from symtensor_codegen.cuda.text.loops import LoopWriter
 from symtensor_codegen.cuda.text.operations import REGISTER, literal
+from symtensor_codegen.cuda.text.steps import StepWriter
 from symtensor_codegen.cuda.text.values import bare
 from symtensor_codegen.dtypes import int64
 from symtensor_codegen.loops import (
@@ -25,7 +25,7 @@ from symtensor_codegen.scalar import (
 )
 
 
-class TeamWriter(LoopWriter):
+class TeamWriter(StepWriter):
     """Writes loops of teams."""
 
     def _for(self, loop: For) -> None:
