@@ -176,7 +176,7 @@ def specialised(
     """A compilation with loops that are faster for the sizes in ``hints``; None where there are none."""
     start = perf_counter()
     loops = [n for n in ancestors(done.stages[-1].outputs) if n.op is LOOP]
-    if not any(is_worth_it(loop, hints) for loop in loops):
+    if not any(is_worth_it(loop, hints, device=device != CPU) for loop in loops):
         return None
     final = [Result(n, r.cell) for n, r in zip(done.stages[-1].outputs, results, strict=True)]
     with no_collection():

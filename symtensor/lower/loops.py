@@ -18,8 +18,9 @@ from ..opdef import dim_of
 from ..ops.loop_body import Body, Parts
 from ..ops.loop_records import FINAL, HISTORY, STEPS_RUN, TRACE, parts_of
 from .elements import lower_by_elements, may_be_elementwise
-from .registers import holds, lower_to_registers, may_fit
+from .registers import holds, is_worth_it, lower_to_registers, may_fit
 from .sizes import Sizes, scalar_symbols
+from .together import lower_together
 from .units import Unit, operands, row_source, stored_body
 
 if TYPE_CHECKING:
@@ -35,10 +36,14 @@ def lower_loop(unit: Unit, outer: "Planner") -> "Work":
     known = lowering.by_elements() if outer.device else None
     if known is None:
         known = lower_to_registers(unit, outer, {})
+    if known is None and outer.device:
+        known = lowering.together({})
     if known is not None:
         return known
     work = lowering.work()
     fast = lower_to_registers(unit, outer, outer.hints) if outer.hints else None
+    if fast is None and outer.hints and outer.device:
+        fast = lowering.together(outer.hints)
     if fast is None:
         outer.special |= may_fit(unit.node)
         return work
@@ -122,6 +127,21 @@ class _Lowering:
         share_guards(self.body, self.count, inner, self.outer)
         work = None if inner.sizes.guards else lower_by_elements(self.unit, self.outer, inner)
         if work is None:
+            self.outer.sizes.guards[:] = guards
+        else:
+            self.outer.units.inner.append(inner.units)
+        return work
+
+    def together(self, hints: Mapping[Scalar, int]) -> "Work | None":
+        """The work of a small loop that one block runs; with ``hints``, beside what runs it in general."""
+        if not is_worth_it(self.unit.node, hints, self.outer.sizes, device=True):
+            return None
+        inner = self._planner()
+        guards = list(self.outer.sizes.guards)
+        inner.prepare()
+        share_guards(self.body, self.count, inner, self.outer)
+        work = None if inner.sizes.guards else lower_together(self.unit, self.outer, inner, hints)
+        if work is None or hints:
             self.outer.sizes.guards[:] = guards
         else:
             self.outer.units.inner.append(inner.units)

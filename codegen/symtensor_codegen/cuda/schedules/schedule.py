@@ -78,6 +78,7 @@ class Stage:
     loops whose iterations meet in elements, and where. ``spread``: several blocks may share the loop of an item; each
     leaves what it combined in scratch memory, and the next stage, whose ``source`` this one is, goes on from there:
     with ``scans``, through the same shares. ``kept``: words of scratch memory that an item has from stage to stage.
+    ``steps``: one block runs the steps of a loop, in memory of its own.
     """
 
     form: Form
@@ -95,6 +96,7 @@ class Stage:
     spread: Spread | None = None
     source: "Stage | None" = None
     kept: int = 0
+    steps: bool = False
 
     @cached_property
     def items(self) -> Dim:
@@ -128,6 +130,8 @@ class Stage:
         """How its iterations are spread over blocks and threads, in the words of docs/gpu.md."""
         if self.form in ("map", "nest") and any(isinstance(s, For) and _are_steps(s) for s in self.body):
             return "loop, a thread an element" if self.items != 1 else "loop, one thread"
+        if self.steps:
+            return "loop, one block"
         match self.form:
             case "map":
                 width = self.width(self.chain[0])
@@ -209,6 +213,8 @@ class Stage:
     def _team(self, sizes: Sequence[int], parameters: Sequence[int], multiprocessors: int) -> Shape | None:
         shared = (*self.split, *[scanned for scanned, _ in self.scans])
         work = max([self._work(loop, parameters) for loop in shared], default=1)
+        if self.steps:
+            return (1, 1, 1), (min(max(power_of_two(work), WARP), LARGEST_TEAM), 1, 1)
         items, parts = math.prod(sizes), self.parts(parameters, multiprocessors)
         gathers = self.source is not None and not self.scans
         if parts == 1 and (gathers or (self.running and not self.scans)):
@@ -292,6 +298,10 @@ def schedule(kernel: Kernel, apart: bool = False) -> Schedule:
 
     ``apart``: for sizes of which the ordinary schedule says `is_better_apart`; loops of an item are stages then.
     """
+    if kernel.local:
+        split = _outermost(kernel.body)
+        pairs = {loop: inner for loop in split if (inner := _inner(loop)) is not None}
+        return Schedule((Stage("team", (), kernel.body, frozenset(split), pairs, steps=True),))
     stages: list[Stage] = []
     for part in _parts(merged(kernel.body)):
         bodies, words = _phases(part, apart)
@@ -468,6 +478,12 @@ def _shared(
         scans += inner_scans
         heavy |= inner_heavy or not (inner_split or inner_scans)
     return split, scans, heavy
+
+
+def _outermost(body: Sequence[Statement]) -> list[For]:
+    """The outermost of the loops whose iterations are independent."""
+    loops = [s for s in body if isinstance(s, For)]
+    return [found for loop in loops for found in ([loop] if independent(loop) else _outermost(loop.body))]
 
 
 def _inner(loop: For) -> For | None:

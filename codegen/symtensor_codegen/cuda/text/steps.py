@@ -12,7 +12,7 @@ from symtensor_codegen.cuda.schedules.packs import is_heavy
 from symtensor_codegen.cuda.text.loops import LoopWriter
 from symtensor_codegen.cuda.text.operations import MEMORY
 from symtensor_codegen.cuda.text.values import bare
-from symtensor_codegen.loops import Assign, For, Leave, Statement, Store, values_of
+from symtensor_codegen.loops import Assign, For, Leave, Statement, Store, Update, values_of
 from symtensor_codegen.scalar import (
     Buffer,
     Dim,
@@ -29,6 +29,8 @@ from symtensor_codegen.substitution import stride, substitute
 MOST_ROWS = 12  # that a thread has a pointer to
 MOST_AHEAD = 16  # elements on their way to a thread
 MOST_STEPS = 8  # that are written out side by side; half of them where a step is long
+LONGEST = 160  # operations of a step that is written out more than once
+TERMS = 8  # of a sum that are written out side by side
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +50,11 @@ class _Row:
 class StepWriter(LoopWriter):
     """Writes loops over steps."""
 
-    def _for(self, loop: For) -> None:
+    def _for(self, loop: For, unroll: int = 0) -> None:
         body, together = loop.body, self.together or self.aliased
         if together or not any(isinstance(s, Assign) for s in body) or any(isinstance(s, For) for s in body):
-            super()._for(loop)
+            adds = self.stage.steps and all(isinstance(s, Update) for s in body)
+            super()._for(loop, TERMS if adds else unroll)
             return
         index, extent = self.names.of(loop.index, loop.index.param.name), self.held(as_int(loop.extent))
         leaves = any(isinstance(s, Leave) for s in body)
@@ -59,7 +62,7 @@ class StepWriter(LoopWriter):
             rows = [self._row_of(loop, *found) for found in list(_moving(loop))[:MOST_ROWS]]
             always = {(n.param, n.args[0]) for n in _always(body) if n.op is load_op}
             ahead = [r for r in rows if (r.buffer, r.place) in always and r.buffer not in self.written]
-            ahead = [] if leaves else ahead[: MOST_AHEAD // 2]
+            ahead = [] if leaves or len(nodes_of(body)) > LONGEST else ahead[: MOST_AHEAD // 2]
             start = "0"
             if ahead:
                 start = self._side_by_side(loop, rows, ahead, extent)

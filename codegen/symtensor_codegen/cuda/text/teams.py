@@ -28,14 +28,14 @@ from symtensor_codegen.scalar import (
 class TeamWriter(StepWriter):
     """Writes loops of teams."""
 
-    def _for(self, loop: For) -> None:
+    def _for(self, loop: For, unroll: int = 0) -> None:
         facts = touched(loop.body)
         changed: list[Register | Buffer] = [*facts.registers, *facts.writes]
         self.forget(changed)
         if loop in self.stage.split:
             self._split(loop)
         else:
-            super()._for(loop)
+            super()._for(loop, unroll)
         self.forget(changed)
 
     def _split(self, loop: For) -> None:

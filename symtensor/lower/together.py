@@ -1,0 +1,295 @@
+"""Small loops on a device: one block of threads runs all the steps, with the states in memory of its own.
+
+Where a step needs all of the states (a product of matrices, a sum) and sizes are known and small, its kernels follow
+each other in one launch, in each step: the threads share every loop, and wait for each other in between. States and
+what else lives in a step are in memory that only this launch has.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from math import prod
+from typing import TYPE_CHECKING
+
+from symtensor_codegen import dtypes, scalar
+from symtensor_codegen.expr import topological
+from symtensor_codegen.finish import finish, reshaped, storage
+from symtensor_codegen.loops import (
+    Assign,
+    Declare,
+    For,
+    Leave,
+    LoopKind,
+    Statement,
+    Store,
+    Update,
+    map_values,
+    scalars,
+    statements,
+)
+from symtensor_codegen.program import Gemm, Launch, Matrix
+from symtensor_codegen.scalar import Buffer, Dim, Register, Scalar, as_int, checked_op, load_op, symbol_op
+from symtensor_codegen.substitution import product, rebuild, substitute
+
+from ..graph import Tensor
+from ..opdef import dim_of
+from ..ops.loop_records import FINAL, HISTORY, STEPS_RUN, TRACE, parts_of
+from .registers import CHUNK, known_size, outer_sizes
+from .units import Unit, operands, row_source, stored_body
+
+if TYPE_CHECKING:
+    from .plan import Planner, Work
+
+MEMORY = 40 << 10  # bytes of a block's own memory
+MOST_WORK = 1 << 16  # innermost iterations of a step
+MOST_KERNELS = 48  # of a step
+LARGEST = 4096  # scalar operations in a step
+
+Target = tuple[Buffer, tuple[Scalar, ...]]  # an array, and which row of it
+
+
+class _NotPossible(Exception):
+    """A step is too large for one block, or does what cannot be shared."""
+
+
+def lower_together(unit: Unit, outer: "Planner", inner: "Planner", hints: Mapping[Scalar, int]) -> "Work | None":
+    """The work of a loop that one block runs; None where that is not possible.
+
+    ``inner`` has planned the body. ``hints``: values of symbols in sizes.
+    """
+    try:
+        return _Lowering(unit, outer, inner, hints).work()
+    except _NotPossible:
+        return None
+
+
+class _Lowering:
+    def __init__(self, unit: Unit, outer: "Planner", inner: "Planner", hints: Mapping[Scalar, int]) -> None:
+        self.unit, self.outer, self.inner, self.hints = unit, outer, inner, hints
+        self.body, self.given = stored_body(unit), parts_of(unit.node)
+        self.items = {(n.op, n.params.get("carry", n.params.get("node"))): n for n in unit.results}
+        self.count = outer.sizes.of(dim_of(self.given.count))
+        if self.body.until is not None and not (isinstance(self.count, int) and self.count <= CHUNK):
+            raise _NotPossible  # which the user may want to end
+        self.t = scalar.index("t", self.count)
+        self.row = as_int(self.count) - 1 - self.t if self.body.backwards else self.t
+        buffer = inner.units.buffer
+        self.rows = {storage(buffer(v)): s for v, s in zip(self.body.sequences, self.given.sequences, strict=True)}
+        self.same = {storage(buffer(v)): s for v, s in zip(self.body.constants, self.given.constants, strict=True)}
+        self.same |= {storage(buffer(node)): node for node in inner.constants}
+        self.states = [storage(buffer(carry)) for carry in self.body.carries]
+        self.local: dict[Buffer, Buffer] = {}
+        self.memo: dict[Scalar, Scalar] = {scalar.symbol(("value", self.body.index), dtypes.int64): self.t}
+        self.work_done = 0
+
+    def work(self) -> "Work":
+        """The steps that run the loop."""
+        from .plan import Work
+
+        body, units = self.body, self.outer.units
+        first: list[Statement] = []
+        each: list[Statement] = []
+        last: list[Statement] = []
+        for k, carry in enumerate(body.carries):
+            targets: list[Target] = [(self._own(self.states[k]), ())]
+            history, final = self.items.get((HISTORY, k)), self.items.get((FINAL, k))
+            if history is not None:
+                targets.append((units.buffer(history), (as_int(self.count if body.backwards else 0),)))
+            first += self._copied(carry, partial(_at, units.buffer(self.given.initial[k])), targets)
+            if final is not None:
+                last += self._copied(carry, partial(_at, self._own(self.states[k])), [(units.buffer(final), ())])
+        if len(self.inner.works) > MOST_KERNELS:
+            raise _NotPossible
+        for made in self.inner.works:
+            if isinstance(made.step, Gemm):
+                each += self._changed(self._product(made.step))
+            elif self._is_shared(made):
+                each += self._changed(made.body)
+            else:
+                raise _NotPossible
+        each += self._after_step()
+        until = () if body.until is None else (Leave(self._value(scalar.load(self.inner.units.buffer(body.until), ()))),)
+        run = Register("steps", dtypes.int64)
+        counted = self.items.get((STEPS_RUN, None))
+        if counted is not None:
+            first.append(Declare(run, as_int(0)))
+            each.append(Assign((run,), (self.t + 1,)))
+            last.append(Store(units.buffer(counted), (), scalar.read(run, frozenset((self.t,)))))
+        whole: tuple[Statement, ...] = (*first, For(self.t, self.count, (*each, *until)), *last)
+        if len(scalars(whole)) > LARGEST:
+            raise _NotPossible
+        fixed = {
+            size: as_int(known_size(size, self.hints) or 0)
+            for _, size in outer_sizes(self.unit.node, self.outer.sizes)
+            if isinstance(size, Scalar) and size.op is symbol_op
+        }
+        known = {size: substitute(value, fixed) for size, value in self.outer.sizes.known.items()}
+        done = finish(
+            body.name or "loop", whole, (), body.name, {**known, **fixed}, tuple(self.local.values())
+        )  # fmt: skip
+        for node in self.inner.constants:
+            if node not in self.outer.constants:
+                self.outer.constants.append(node)
+        reads = {storage(units.buffer(i)) for i in operands(self.unit.node)}
+        work = Work(
+            self.outer.launch(done), reads, [self.unit], [units.buffer(n) for n in self.unit.results], (), True
+        )
+        work.waits, work.results = tuple(self.unit.waits), tuple(self.unit.results)
+        return work
+
+    def _is_shared(self, made: "Work") -> bool:
+        """Whether all loops of a kernel may be shared by threads, and nothing can fail."""
+        if not isinstance(made.step, Launch) or made.can_fail or made.waits or made.copies is not None:
+            return False
+        return True
+
+    # Memory -----------------------------------------------------------------------------------------------------
+
+    def _size(self, size: Dim) -> int:
+        found = known_size(self.outer.sizes.of(self.inner.sizes.of(size)), self.hints)
+        if found is None:
+            raise _NotPossible
+        return found
+
+    def _shape(self, node: Tensor) -> tuple[int, ...]:
+        return tuple(self._size(size) for size in node.dims)
+
+    def _own(self, base: Buffer) -> Buffer:
+        """The block's memory for what the body keeps in a buffer."""
+        found = self.local.get(base)
+        if found is None:
+            if base.dtype.is_complex:
+                raise _NotPossible
+            found = Buffer(base.name, base.dtype, tuple(self._size(size) for size in base.dims))
+            self.local[base] = found
+            if sum(max(prod(b.dims), 1) * b.dtype.itemsize for b in self.local.values()) > MEMORY:
+                raise _NotPossible
+        return found
+
+    def _element(self, buffer: Buffer, place: tuple[Scalar, ...]) -> Scalar:
+        """An element of a value in the body."""
+        base, outer = storage(buffer), self.outer
+        if base in self.rows:
+            source, start, spacing = row_source(self.rows[base])
+            outside = outer.units.buffer(source)
+            row = as_int(outer.sizes.of(start)) + as_int(outer.sizes.of(spacing)) * self.row
+            return scalar.load(reshaped(outside, (outside.dims[0], *buffer.dims)), (row, *place))
+        if base in self.same:
+            return scalar.load(reshaped(outer.units.buffer(self.same[base]), buffer.dims), place)
+        return scalar.load(reshaped(self._own(base), buffer.dims), place)
+
+    # Statements -------------------------------------------------------------------------------------------------
+
+    def _value(self, value: Scalar) -> Scalar:
+        """A value of the body over the memory that it has here."""
+        memo = self.memo
+        for node in topological([value], lambda n: () if n in memo else n.args):
+            if node in memo:
+                continue
+            args = tuple(memo[a] for a in node.args)
+            if node.op is checked_op:
+                raise _NotPossible
+            if node.op is load_op:
+                memo[node] = self._element(node.param, args)
+            else:
+                memo[node] = node if args == node.args else rebuild(node, args)
+        return memo[value]
+
+    def _changed(self, body: Sequence[Statement]) -> tuple[Statement, ...]:
+        """Statements of the body over the memory that they have here."""
+        for statement in statements(tuple(body)):
+            if isinstance(statement, For):
+                self._size(statement.extent)
+        self.work_done += sum(self._iterations(s) for s in body)
+        if self.work_done > MOST_WORK:
+            raise _NotPossible
+
+        def one(statement: Statement) -> Statement:
+            if isinstance(statement, For):
+                extent = self._size(statement.extent)
+                return For(statement.index, extent, tuple(one(s) for s in statement.body), statement.kind)
+            (changed,) = map_values((statement,), self._value)
+            if isinstance(changed, Store):
+                return Store(
+                    reshaped(self._own(storage(changed.buffer)), changed.buffer.dims), changed.index, changed.value,
+                    changed.combine, changed.where,
+                )  # fmt: skip
+            return changed
+
+        return tuple(one(statement) for statement in body)
+
+    def _iterations(self, statement: Statement) -> int:
+        if not isinstance(statement, For):
+            return 1
+        return self._size(statement.extent) * max(sum(self._iterations(s) for s in statement.body), 1)
+
+    def _product(self, gemm: Gemm) -> tuple[Statement, ...]:
+        """A product of matrices as loops."""
+        names = iter("bijk")
+        batch, i, j, k = (
+            scalar.index(next(names), self._size(size)) for size in (gemm.batch, gemm.m, gemm.n, gemm.k)
+        )
+        total = Register("dot", gemm.out.buffer.dtype)
+
+        def at(matrix: Matrix, row: Scalar, column: Scalar) -> tuple[Buffer, Scalar]:
+            size = prod(self._size(d) for d in matrix.buffer.dims)
+            place = as_int(matrix.offset) + batch * as_int(matrix.batch_stride)
+            place = place + row * as_int(matrix.row_stride) + column * as_int(matrix.column_stride)
+            return reshaped(matrix.buffer, (size,)), place
+
+        (a, a_place), (b, b_place), (out, out_place) = at(gemm.a, i, k), at(gemm.b, k, j), at(gemm.out, i, j)
+        if gemm.alpha != 1 or gemm.beta != 0:
+            raise _NotPossible
+        term = scalar.load(a, (a_place,)) * scalar.load(b, (b_place,))
+        inside: tuple[Statement, ...] = (
+            Declare(total, scalar.const(0, total.dtype)),
+            For(k, k.param.extent, (Update(total, "add", term),)),
+            Store(out, (out_place,), scalar.read(total, frozenset((batch, i, j)))),
+        )
+        for index in (j, i, batch):
+            if index is not batch or index.param.extent != 1:
+                inside = (For(index, index.param.extent, inside, LoopKind.PARALLEL),)
+        if batch.param.extent == 1:
+            inside = tuple(map_values(inside, lambda v: substitute(v, {batch: as_int(0)})))
+        return inside
+
+    def _after_step(self) -> list[Statement]:
+        """Copies of the next states to where the next step reads them, and of what is kept of every step."""
+        body, units = self.body, self.outer.units
+        made: list[Statement] = []
+        values = {node: self._output(node) for node in (*body.nexts, *body.traced)}
+        for k, node in enumerate(body.nexts):
+            base = storage(self.inner.units.buffer(node))
+            if base in self.states and base is not self.states[k]:  # another state, which is about to change
+                kept = self._own(Buffer(f"{base.name}_before", base.dtype, base.dims))
+                made += self._copied(node, self._output(node), [(kept, ())])
+                values[node] = partial(_at, kept)
+        for node in body.traced:
+            made += self._copied(node, self._output(node), [(units.buffer(self.items[TRACE, node]), (self.row,))])
+        for k, node in enumerate(body.nexts):
+            history = self.items.get((HISTORY, k))
+            late = self.row if body.backwards else self.row + 1
+            targets: list[Target] = [] if history is None else [(units.buffer(history), (late,))]
+            if storage(self.inner.units.buffer(node)) is not self.states[k]:
+                targets.append((self._own(self.states[k]), ()))
+            if targets:
+                made += self._copied(node, values[node], targets)
+        return made
+
+    def _output(self, node: Tensor) -> Callable[[Scalar], Scalar]:
+        """The elements of an output of the body, by their number."""
+        return lambda index: self._value(_at(self.inner.units.buffer(node), index))
+
+    def _copied(self, node: Tensor, value: Callable[[Scalar], Scalar], targets: Sequence[Target]) -> list[Statement]:
+        """Copies of an array of this shape to several places."""
+        size = prod(self._shape(node))
+        index = scalar.index("i", size)
+        stores = tuple(
+            Store(reshaped(target, (*target.dims[: len(row)], size)), (*row, index), value(index))
+            for target, row in targets
+        )
+        return [For(index, size, stores, LoopKind.PARALLEL)]
+
+
+def _at(buffer: Buffer, index: Scalar) -> Scalar:
+    """An element of an array, by its number."""
+    return scalar.load(reshaped(buffer, (product(buffer.dims),)), (index,))
