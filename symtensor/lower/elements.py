@@ -26,7 +26,7 @@ from symtensor_codegen.scalar import (
     load_op,
     reduce_op,
 )
-from symtensor_codegen.substitution import rebuild, substitute
+from symtensor_codegen.substitution import rebuild
 
 from ..graph import Tensor, ancestors, constant
 from ..opdef import dim_of
@@ -303,8 +303,8 @@ class _Kernel:
         found = self.parts.get((base, place))
         if found is None:
             part = self.units.by_buffer.get(base)
-            if part is None or part.value is None:
+            value = None if part is None else self.units.element(part, place)
+            if value is None:
                 raise _NotPossible
-            moved = {i: at for i, at in zip(part.indices, place, strict=True) if i.op is not const_op}
-            found = self.parts[base, place] = self._inlined(substitute(part.value, moved))
+            found = self.parts[base, place] = self._inlined(value)
         return found

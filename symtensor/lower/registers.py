@@ -161,7 +161,8 @@ class _Lowering:
                 if node.op.library is not None:
                     work = prod(shape) * self.shapes[node.inputs[0]][-1]
                 total += work * max(node.op.cost, 1)
-        return total <= (OF_A_THREAD if self.outer.device else LARGEST) and not has_wide_products(self.order, self.shapes.__getitem__)
+        most = OF_A_THREAD if self.outer.device else LARGEST
+        return total <= most and not has_wide_products(self.order, self.shapes.__getitem__)
 
     # Elements ---------------------------------------------------------------------------------------------------
 

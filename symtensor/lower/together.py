@@ -24,7 +24,6 @@ from symtensor_codegen.loops import (
     Update,
     map_values,
     scalars,
-    statements,
 )
 from symtensor_codegen.program import Gemm, Launch, Matrix
 from symtensor_codegen.scalar import Buffer, Dim, Register, Scalar, as_int, checked_op, load_op, symbol_op
@@ -40,7 +39,8 @@ if TYPE_CHECKING:
     from .plan import Planner, Work
 
 MEMORY = 40 << 10  # bytes of a block's own memory
-MOST_WORK = 1 << 16  # innermost iterations of a step
+THREADS = 512
+MOST_ITERATIONS = 1 << 10  # of a thread in a step: more take longer than launches would
 MOST_KERNELS = 48  # of a step
 LARGEST = 4096  # scalar operations in a step
 
@@ -79,7 +79,7 @@ class _Lowering:
         self.states = [storage(buffer(carry)) for carry in self.body.carries]
         self.local: dict[Buffer, Buffer] = {}
         self.memo: dict[Scalar, Scalar] = {scalar.symbol(("value", self.body.index), dtypes.int64): self.t}
-        self.work_done = 0
+        self.iterations = 0
 
     def work(self) -> "Work":
         """The steps that run the loop."""
@@ -107,7 +107,9 @@ class _Lowering:
             else:
                 raise _NotPossible
         each += self._after_step()
-        until = () if body.until is None else (Leave(self._value(scalar.load(self.inner.units.buffer(body.until), ()))),)
+        until: tuple[Statement, ...] = ()
+        if body.until is not None:
+            until = (Leave(self._value(scalar.load(self.inner.units.buffer(body.until), ()))),)
         run = Register("steps", dtypes.int64)
         counted = self.items.get((STEPS_RUN, None))
         if counted is not None:
@@ -137,10 +139,8 @@ class _Lowering:
         return work
 
     def _is_shared(self, made: "Work") -> bool:
-        """Whether all loops of a kernel may be shared by threads, and nothing can fail."""
-        if not isinstance(made.step, Launch) or made.can_fail or made.waits or made.copies is not None:
-            return False
-        return True
+        """Whether a kernel can be one of those that the block runs: nothing fails, or decides what runs."""
+        return isinstance(made.step, Launch) and not (made.can_fail or made.waits or made.copies is not None)
 
     # Memory -----------------------------------------------------------------------------------------------------
 
@@ -196,11 +196,8 @@ class _Lowering:
 
     def _changed(self, body: Sequence[Statement]) -> tuple[Statement, ...]:
         """Statements of the body over the memory that they have here."""
-        for statement in statements(tuple(body)):
-            if isinstance(statement, For):
-                self._size(statement.extent)
-        self.work_done += sum(self._iterations(s) for s in body)
-        if self.work_done > MOST_WORK:
+        self.iterations += sum(self._of_a_thread(s) for s in body)
+        if self.iterations > MOST_ITERATIONS:
             raise _NotPossible
 
         def one(statement: Statement) -> Statement:
@@ -217,10 +214,19 @@ class _Lowering:
 
         return tuple(one(statement) for statement in body)
 
+    def _of_a_thread(self, statement: Statement) -> int:
+        """The iterations of a thread, where threads share the outer loop, and one that is alone in it."""
+        if not isinstance(statement, For):
+            return 1
+        shared, body = self._size(statement.extent), statement.body
+        if len(body) == 1 and isinstance(body[0], For):
+            shared, body = shared * self._size(body[0].extent), body[0].body
+        return -(-shared // THREADS) * sum(self._iterations(s) for s in body)
+
     def _iterations(self, statement: Statement) -> int:
         if not isinstance(statement, For):
             return 1
-        return self._size(statement.extent) * max(sum(self._iterations(s) for s in statement.body), 1)
+        return self._size(statement.extent) * sum(self._iterations(s) for s in statement.body)
 
     def _product(self, gemm: Gemm) -> tuple[Statement, ...]:
         """A product of matrices as loops."""

@@ -114,10 +114,10 @@ class StepWriter(LoopWriter):
 def _moving(loop: For) -> dict[tuple[Buffer, Scalar, Dim], None]:
     """What a step reads or stores that moves on by the same amount from step to step, and by how much."""
     found: dict[tuple[Buffer, Scalar, Dim], None] = {}
+    stores = [s for s in loop.body if isinstance(s, Store)]
+    conditional = [(s.buffer, s.index[0]) for s in stores if s.where is not None or s.combine is not None]
     places = [(n.param, n.args[0]) for n in nodes_of(loop.body) if n.op is load_op]
-    conditional = [(s.buffer, s.index[0]) for s in loop.body if isinstance(s, Store) and (s.where is not None or s.combine)]
-    places += [(s.buffer, s.index[0]) for s in loop.body if isinstance(s, Store)]
-    for buffer, place in places:
+    for buffer, place in (*places, *[(s.buffer, s.index[0]) for s in stores]):
         step = stride(place, loop.index) if loop.index in place.free and (buffer, place) not in conditional else None
         if step is not None and not any(n.op in (load_op, checked_op, register_op) for n in nodes_in(place)):
             found[buffer, place, step] = None
