@@ -24,6 +24,7 @@ from symtensor_codegen.loops import (
     Update,
     map_values,
     scalars,
+    statements,
 )
 from symtensor_codegen.program import Gemm, Launch, Matrix
 from symtensor_codegen.scalar import Buffer, Dim, Register, Scalar, as_int, checked_op, load_op, symbol_op
@@ -38,7 +39,7 @@ from .units import Unit, operands, row_source, stored_body
 if TYPE_CHECKING:
     from .plan import Planner, Work
 
-MEMORY = 40 << 10  # bytes of a block's own memory
+MEMORY = 36 << 10  # bytes of a block's own memory; exchanges between threads take some more
 THREADS = 512
 MOST_ITERATIONS = 1 << 10  # of a thread in a step: more take longer than launches would
 MOST_KERNELS = 48  # of a step
@@ -56,14 +57,22 @@ def lower_together(unit: Unit, outer: "Planner", inner: "Planner", hints: Mappin
 
     ``inner`` has planned the body. ``hints``: values of symbols in sizes.
     """
-    try:
-        return _Lowering(unit, outer, inner, hints).work()
-    except _NotPossible:
-        return None
+    for turns in (True, False):
+        lowering = _Lowering(unit, outer, inner, hints, turns)
+        try:
+            return lowering.work()
+        except _NotPossible:
+            if not lowering.turned:
+                break  # there was room enough
+    return None
 
 
 class _Lowering:
-    def __init__(self, unit: Unit, outer: "Planner", inner: "Planner", hints: Mapping[Scalar, int]) -> None:
+    def __init__(
+        self, unit: Unit, outer: "Planner", inner: "Planner", hints: Mapping[Scalar, int], turns: bool
+    ) -> None:
+        """``turns``: there may be transposed copies of matrices."""
+        self.turns = turns
         self.unit, self.outer, self.inner, self.hints = unit, outer, inner, hints
         self.body, self.given = stored_body(unit), parts_of(unit.node)
         self.items = {(n.op, n.params.get("carry", n.params.get("node"))): n for n in unit.results}
@@ -79,6 +88,9 @@ class _Lowering:
         self.states = [storage(buffer(carry)) for carry in self.body.carries]
         self.local: dict[Buffer, Buffer] = {}
         self.memo: dict[Scalar, Scalar] = {scalar.symbol(("value", self.body.index), dtypes.int64): self.t}
+        self.copies: list[Statement] = []  # made before the first step
+        self.serial: set[Scalar] = set()  # loops inside of those that threads share
+        self.turned: dict[Buffer, Buffer] = {}  # matrices that threads read across their rows
         self.iterations = 0
 
     def work(self) -> "Work":
@@ -116,7 +128,7 @@ class _Lowering:
             first.append(Declare(run, as_int(0)))
             each.append(Assign((run,), (self.t + 1,)))
             last.append(Store(units.buffer(counted), (), scalar.read(run, frozenset((self.t,)))))
-        whole: tuple[Statement, ...] = (*first, For(self.t, self.count, (*each, *until)), *last)
+        whole: tuple[Statement, ...] = (*self.copies, *first, For(self.t, self.count, (*each, *until)), *last)
         if len(scalars(whole)) > LARGEST:
             raise _NotPossible
         fixed = {
@@ -126,7 +138,7 @@ class _Lowering:
         }
         known = {size: substitute(value, fixed) for size, value in self.outer.sizes.known.items()}
         done = finish(
-            body.name or "loop", whole, (), body.name, {**known, **fixed}, tuple(self.local.values())
+            body.name or "loop", whole, (), body.name, {**known, **fixed}, (*self.local.values(), *self.turned.values())
         )  # fmt: skip
         for node in self.inner.constants:
             if node not in self.outer.constants:
@@ -161,8 +173,7 @@ class _Lowering:
                 raise _NotPossible
             found = Buffer(base.name, base.dtype, tuple(self._size(size) for size in base.dims))
             self.local[base] = found
-            if sum(max(prod(b.dims), 1) * b.dtype.itemsize for b in self.local.values()) > MEMORY:
-                raise _NotPossible
+            self._check_memory()
         return found
 
     def _element(self, buffer: Buffer, place: tuple[Scalar, ...]) -> Scalar:
@@ -174,8 +185,39 @@ class _Lowering:
             row = as_int(outer.sizes.of(start)) + as_int(outer.sizes.of(spacing)) * self.row
             return scalar.load(reshaped(outside, (outside.dims[0], *buffer.dims)), (row, *place))
         if base in self.same:
-            return scalar.load(reshaped(outer.units.buffer(self.same[base]), buffer.dims), place)
+            outside = outer.units.buffer(self.same[base])
+            if len(place) == 2 and place[1] in self.serial and place[0] not in self.serial:
+                turned = self._turned(outside, buffer)
+                if turned is not None:
+                    return scalar.load(turned, place[::-1])
+            return scalar.load(reshaped(outside, buffer.dims), place)
         return scalar.load(reshaped(self._own(base), buffer.dims), place)
+
+    def _turned(self, outside: Buffer, buffer: Buffer) -> Buffer | None:
+        """The block's transposed copy of a matrix, where there is room for it.
+
+        Threads beside each other read rows below each other: of the copy they read neighbours.
+        """
+        key = storage(outside)
+        if key not in self.turned:
+            rows, columns = (self._size(size) for size in buffer.dims)
+            made = Buffer(f"{key.name}_turned", buffer.dtype, (columns, rows))
+            if buffer.dtype.is_complex or not self.turns:
+                return None
+            self.turned[key] = made
+            self._check_memory()
+            i, j = scalar.index("i", rows), scalar.index("j", columns)
+            value = scalar.load(reshaped(outside, buffer.dims), (i, j))
+            self.copies.append(
+                For(i, rows, (For(j, columns, (Store(made, (j, i), value),), LoopKind.PARALLEL),), LoopKind.PARALLEL)
+            )
+        found = self.turned[key]
+        return found if tuple(map(self._size, buffer.dims[::-1])) == found.dims else None
+
+    def _check_memory(self) -> None:
+        own = (*self.local.values(), *self.turned.values())
+        if sum(prod([b.dtype.itemsize, *[self._size(size) for size in b.dims]]) for b in own) > MEMORY:
+            raise _NotPossible
 
     # Statements -------------------------------------------------------------------------------------------------
 
@@ -196,6 +238,8 @@ class _Lowering:
 
     def _changed(self, body: Sequence[Statement]) -> tuple[Statement, ...]:
         """Statements of the body over the memory that they have here."""
+        for statement in body:
+            self.serial |= _inner_loops(statement)
         self.iterations += sum(self._of_a_thread(s) for s in body)
         if self.iterations > MOST_ITERATIONS:
             raise _NotPossible
@@ -294,6 +338,16 @@ class _Lowering:
             for target, row in targets
         )
         return [For(index, size, stores, LoopKind.PARALLEL)]
+
+
+def _inner_loops(statement: Statement) -> set[Scalar]:
+    """The indices of the loops that a thread runs by itself."""
+    if not isinstance(statement, For):
+        return set()
+    body = statement.body
+    if len(body) == 1 and isinstance(body[0], For):
+        body = body[0].body
+    return {s.index for s in statements(body) if isinstance(s, For)}
 
 
 def _at(buffer: Buffer, index: Scalar) -> Scalar:

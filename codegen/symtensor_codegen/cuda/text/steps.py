@@ -30,7 +30,7 @@ MOST_ROWS = 12  # that a thread has a pointer to
 MOST_AHEAD = 16  # elements on their way to a thread
 MOST_STEPS = 8  # that are written out side by side; half of them where a step is long
 LONGEST = 160  # operations of a step that is written out more than once
-TERMS = 8  # of a sum that are written out side by side
+TERMS = 16  # of a sum that are written out side by side
 
 
 @dataclass(frozen=True, slots=True)
