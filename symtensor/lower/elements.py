@@ -13,13 +13,12 @@ from symtensor_codegen import dtypes, scalar
 from symtensor_codegen.expr import topological
 from symtensor_codegen.finish import finish, reshaped, storage
 from symtensor_codegen.loops import Assign, Declare, For, Leave, LoopKind, Statement, Store, scalars
-from symtensor_codegen.program import Copy, Launch, Loop, Step
+from symtensor_codegen.program import Launch
 from symtensor_codegen.scalar import (
     Buffer,
     Dim,
     Register,
     Scalar,
-    as_dim,
     as_int,
     checked_op,
     const_op,
@@ -28,11 +27,10 @@ from symtensor_codegen.scalar import (
 )
 from symtensor_codegen.substitution import rebuild
 
-from ..graph import Tensor, ancestors, constant
-from ..opdef import dim_of
-from ..ops.loop_records import FINAL, HISTORY, STEPS_RUN, TRACE, body_of, parts_of
-from .registers import CHUNK
-from .units import Unit, operands, row_source, stored_body
+from ..graph import Tensor, ancestors
+from ..ops.loop_records import HISTORY, TRACE, body_of
+from .launched import Launched
+from .units import Unit, row_source
 
 if TYPE_CHECKING:
     from .plan import Planner, Work
@@ -57,10 +55,16 @@ def lower_by_elements(unit: Unit, outer: "Planner", inner: "Planner") -> "Work |
     needed = [scalar.symbol(("value", node)) for node in inner.units.values]
     if len(inner.units.list) > MOST_UNITS or any(value not in inner.sizes.outside for value in needed):
         return None
+    loop = Launched(unit, outer, inner)
+    launches: list[Launch] = []
     try:
-        return _Lowering(unit, outer, inner).work()
+        for shape, (kept, traced) in _groups(loop).items():
+            statements = _Kernel(loop, shape).statements(kept, traced)
+            done = finish(loop.body.name or "loop", statements, (), loop.body.name, outer.sizes.known)
+            launches.append(outer.launch(done))
     except _NotPossible:
         return None
+    return loop.work(launches) if launches else None
 
 
 def may_be_elementwise(loop: Tensor) -> bool:
@@ -69,106 +73,32 @@ def may_be_elementwise(loop: Tensor) -> bool:
     return all(not n.inputs or (n.op.pull is not None and n.op.library is None) for n in order)
 
 
-class _Lowering:
-    def __init__(self, unit: Unit, outer: "Planner", inner: "Planner") -> None:
-        self.unit, self.outer, self.inner = unit, outer, inner
-        self.body, self.given = stored_body(unit), parts_of(unit.node)
-        self.items = {(n.op, n.params.get("carry", n.params.get("node"))): n for n in unit.results}
-        self.count = outer.sizes.of(dim_of(self.given.count))
-        self.chunk = scalar.symbol(("chunk", unit.node), dtypes.int64)
-        # A loop that only its condition ends comes back now and then, so that the user may end it.
-        self.whole = self.body.until is None or (isinstance(self.count, int) and self.count <= CHUNK)
-        self.extent: Dim = self.count
-        if not self.whole:
-            self.extent = as_dim(scalar.minimum(as_int(self.count) - self.chunk * CHUNK, as_int(CHUNK)))
-        units, carries = outer.units, self.body.carries
-        self.begin = [units.buffer(initial) for initial in self.given.initial]  # where states are before a launch
-        self.end: list[Buffer | None] = [None] * len(carries)  # and after it
-        self.scratch: list[Buffer] = []
-        self.before: list[Step] = []
-        self.after: list[Step] = []
-        for k, carry in enumerate(carries):
-            last = self.items.get((FINAL, k))
-            if self.whole:
-                self.end[k] = None if last is None else units.buffer(last)
-                continue
-            dims = inner.sizes.shape(carry)
-            state, following = (Buffer(carry.name or f"state_{k}", carry.element, dims) for _ in range(2))
-            self.scratch += [state, following]
-            self.before.append(Copy(state, self.begin[k]))
-            self.begin[k], self.end[k] = state, following
-            if last is not None:
-                self.after.append(Copy(units.buffer(last), state))
-        self.stop = None if self.whole else Buffer("stop", dtypes.bool_, ())
-        counted = self.items.get((STEPS_RUN, None))
-        self.executed = None if counted is None else units.buffer(counted)
+def _groups(loop: Launched) -> dict[Shape, tuple[list[int], list[Tensor]]]:
+    """The states and traces that are stored, by their shapes: the sizes that are not one."""
+    groups: dict[Shape, tuple[list[int], list[Tensor]]] = {}
 
-    def work(self) -> "Work":
-        """The steps that run the loop."""
-        from .plan import Work
+    def group(node: Tensor) -> tuple[list[int], list[Tensor]]:
+        return groups.setdefault(tuple(size for size in loop.inner.sizes.shape(node) if size != 1), ([], []))
 
-        units = self.outer.units
-        launches: list[Launch] = []
-        for shape, (kept, traced) in self._groups().items():
-            statements = _Kernel(self, shape).statements(kept, traced)
-            done = finish(self.body.name or "loop", statements, (), self.body.name, self.outer.sizes.known)
-            launches.append(self.outer.launch(done))
-        for node in self.inner.constants:
-            if node not in self.outer.constants:
-                self.outer.constants.append(node)
-        step: Launch | Loop = launches[-1]
-        if self.whole:
-            self.before += launches[:-1]
-        else:
-            step = self._in_chunks(launches)
-        reads = {storage(units.buffer(i)) for i in operands(self.unit.node)}
-        work = Work(step, reads, [self.unit], [units.buffer(n) for n in self.unit.results], (), True)
-        work.waits, work.results = tuple(self.unit.waits), tuple(self.unit.results)
-        work.scratch, work.before, work.after = tuple(self.scratch), tuple(self.before), tuple(self.after)
-        return work
-
-    def _groups(self) -> dict[Shape, tuple[list[int], list[Tensor]]]:
-        """The states and traces that are stored, by their shapes."""
-        groups: dict[Shape, tuple[list[int], list[Tensor]]] = {}
-        for k, carry in enumerate(self.body.carries):
-            if self.end[k] is not None or (HISTORY, k) in self.items:
-                groups.setdefault(self.shape(carry), ([], []))[0].append(k)
-        for node in self.body.traced:
-            groups.setdefault(self.shape(node), ([], []))[1].append(node)
-        if self.stop is not None or self.executed is not None:
-            groups.setdefault((), ([], []))
-        if not groups:
-            raise _NotPossible
-        return groups
-
-    def shape(self, node: Tensor) -> Shape:
-        """The sizes of a value that are not one: a loop of the kernel for each."""
-        return tuple(size for size in self.inner.sizes.shape(node) if size != 1)
-
-    def _in_chunks(self, launches: Sequence[Launch]) -> Loop:
-        """Launches of many steps each, until the condition holds."""
-        assert self.stop is not None
-        self.scratch.append(self.stop)
-        if self.executed is not None:
-            zero = constant(0, "int64")
-            if zero not in self.outer.constants:
-                self.outer.constants.append(zero)
-            self.before.append(Copy(self.executed, self.outer.units.buffer(zero)))
-        chunks = as_dim((as_int(self.count) + (CHUNK - 1)) // CHUNK)
-        swaps = tuple((a, b) for a, b in zip(self.begin, self.end, strict=True) if b is not None)
-        return Loop(self.chunk, chunks, (), tuple(launches), swaps, self.stop, None)
+    for k, carry in enumerate(loop.body.carries):
+        if loop.keeps(k):
+            group(carry)[0].append(k)
+    for node in loop.body.traced:
+        group(node)[1].append(node)
+    if loop.stop is not None or loop.executed is not None:
+        groups.setdefault((), ([], []))
+    return groups
 
 
 class _Kernel:
     """The kernel that computes what is stored of one shape."""
 
-    def __init__(self, loop: _Lowering, shape: Shape) -> None:
+    def __init__(self, loop: Launched, shape: Shape) -> None:
         self.loop, self.units = loop, loop.inner.units
         body, given = loop.body, loop.given
         self.indices = tuple(scalar.index("ijklmnpq"[axis % 8], size) for axis, size in enumerate(shape))
         self.t = scalar.index("t", loop.extent)
-        self.number = self.t if loop.whole else loop.chunk * CHUNK + self.t
-        self.row = as_int(loop.count) - 1 - self.number if body.backwards else self.number
+        self.number, self.row = loop.number(self.t), loop.row(self.t)
         buffer = self.units.buffer
         self.states = {buffer(carry): k for k, carry in enumerate(body.carries)}
         self.rows = {buffer(v): s for v, s in zip(body.sequences, given.sequences, strict=True)}
@@ -193,9 +123,8 @@ class _Kernel:
             history, end = loop.items.get((HISTORY, k)), loop.end[k]
             if history is not None:
                 rows = units.buffer(history)
-                late = self.row if body.backwards else self.row + 1
-                first.append(Store(rows, (as_int(loop.count if body.backwards else 0), *place), now))
-                each.append(Store(rows, (late, *place), self._value(body.nexts[k], place)))
+                first.append(Store(rows, (loop.first_row, *place), now))
+                each.append(Store(rows, (loop.next_row(self.t), *place), self._value(body.nexts[k], place)))
             if end is not None:
                 last.append(Store(end, place, now))
         targets, values = self._next(body.until)

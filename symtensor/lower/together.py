@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from symtensor_codegen import dtypes, scalar
 from symtensor_codegen.expr import topological
-from symtensor_codegen.finish import finish, reshaped, storage
+from symtensor_codegen.finish import Finished, finish, reshaped, storage
 from symtensor_codegen.loops import (
     Assign,
     Declare,
@@ -31,10 +31,10 @@ from symtensor_codegen.scalar import Buffer, Dim, Register, Scalar, as_int, chec
 from symtensor_codegen.substitution import product, rebuild, substitute
 
 from ..graph import Tensor
-from ..opdef import dim_of
-from ..ops.loop_records import FINAL, HISTORY, STEPS_RUN, TRACE, parts_of
-from .registers import CHUNK, known_size, outer_sizes
-from .units import Unit, operands, row_source, stored_body
+from ..ops.loop_records import HISTORY, TRACE
+from .launched import Launched
+from .registers import known_size, outer_sizes
+from .units import Unit, row_source
 
 if TYPE_CHECKING:
     from .plan import Planner, Work
@@ -58,59 +58,53 @@ def lower_together(unit: Unit, outer: "Planner", inner: "Planner", hints: Mappin
     ``inner`` has planned the body. ``hints``: values of symbols in sizes.
     """
     for turns in (True, False):
-        lowering = _Lowering(unit, outer, inner, hints, turns)
+        loop = Launched(unit, outer, inner)
+        kernel = _Kernel(loop, hints, turns)
         try:
-            return lowering.work()
+            return loop.work([outer.launch(kernel.finished())])
         except _NotPossible:
-            if not lowering.turned:
+            if not kernel.turned:
                 break  # there was room enough
     return None
 
 
-class _Lowering:
-    def __init__(
-        self, unit: Unit, outer: "Planner", inner: "Planner", hints: Mapping[Scalar, int], turns: bool
-    ) -> None:
+class _Kernel:
+    """The kernel of a loop."""
+
+    def __init__(self, loop: Launched, hints: Mapping[Scalar, int], turns: bool) -> None:
         """``turns``: there may be transposed copies of matrices."""
-        self.turns = turns
-        self.unit, self.outer, self.inner, self.hints = unit, outer, inner, hints
-        self.body, self.given = stored_body(unit), parts_of(unit.node)
-        self.items = {(n.op, n.params.get("carry", n.params.get("node"))): n for n in unit.results}
-        self.count = outer.sizes.of(dim_of(self.given.count))
-        if self.body.until is not None and not (isinstance(self.count, int) and self.count <= CHUNK):
-            raise _NotPossible  # which the user may want to end
-        self.t = scalar.index("t", self.count)
-        self.row = as_int(self.count) - 1 - self.t if self.body.backwards else self.t
-        buffer = inner.units.buffer
-        self.rows = {storage(buffer(v)): s for v, s in zip(self.body.sequences, self.given.sequences, strict=True)}
-        self.same = {storage(buffer(v)): s for v, s in zip(self.body.constants, self.given.constants, strict=True)}
-        self.same |= {storage(buffer(node)): node for node in inner.constants}
-        self.states = [storage(buffer(carry)) for carry in self.body.carries]
+        self.loop, self.outer, self.inner, self.hints, self.turns = loop, loop.outer, loop.inner, hints, turns
+        self.t = scalar.index("t", loop.extent)
+        buffer, body, given = self.inner.units.buffer, loop.body, loop.given
+        self.rows = {storage(buffer(v)): s for v, s in zip(body.sequences, given.sequences, strict=True)}
+        self.same: dict[Buffer, Tensor] = {
+            storage(buffer(v)): s for v, s in zip(body.constants, given.constants, strict=True)
+        }
+        self.same |= {storage(buffer(node)): node for node in self.inner.constants}
+        self.states = [storage(buffer(carry)) for carry in body.carries]
         self.local: dict[Buffer, Buffer] = {}
-        self.memo: dict[Scalar, Scalar] = {scalar.symbol(("value", self.body.index), dtypes.int64): self.t}
+        self.memo: dict[Scalar, Scalar] = {scalar.symbol(("value", body.index), dtypes.int64): loop.number(self.t)}
         self.copies: list[Statement] = []  # made before the first step
         self.serial: set[Scalar] = set()  # loops inside of those that threads share
         self.turned: dict[Buffer, Buffer] = {}  # matrices that threads read across their rows
         self.iterations = 0
 
-    def work(self) -> "Work":
-        """The steps that run the loop."""
-        from .plan import Work
-
-        body, units = self.body, self.outer.units
+    def finished(self) -> Finished:
+        """The kernel, ready to be launched."""
+        loop, body, units = self.loop, self.loop.body, self.outer.units
+        if len(self.inner.works) > MOST_KERNELS:
+            raise _NotPossible
         first: list[Statement] = []
         each: list[Statement] = []
         last: list[Statement] = []
         for k, carry in enumerate(body.carries):
             targets: list[Target] = [(self._own(self.states[k]), ())]
-            history, final = self.items.get((HISTORY, k)), self.items.get((FINAL, k))
+            history, end = loop.items.get((HISTORY, k)), loop.end[k]
             if history is not None:
-                targets.append((units.buffer(history), (as_int(self.count if body.backwards else 0),)))
-            first += self._copied(carry, partial(_at, units.buffer(self.given.initial[k])), targets)
-            if final is not None:
-                last += self._copied(carry, partial(_at, self._own(self.states[k])), [(units.buffer(final), ())])
-        if len(self.inner.works) > MOST_KERNELS:
-            raise _NotPossible
+                targets.append((units.buffer(history), (loop.first_row,)))
+            first += self._copied(carry, partial(_at, loop.begin[k]), targets)
+            if end is not None:
+                last += self._copied(carry, partial(_at, self._own(self.states[k])), [(end, ())])
         for made in self.inner.works:
             if isinstance(made.step, Gemm):
                 each += self._changed(self._product(made.step))
@@ -119,36 +113,32 @@ class _Lowering:
             else:
                 raise _NotPossible
         each += self._after_step()
-        until: tuple[Statement, ...] = ()
-        if body.until is not None:
-            until = (Leave(self._value(scalar.load(self.inner.units.buffer(body.until), ()))),)
-        run = Register("steps", dtypes.int64)
-        counted = self.items.get((STEPS_RUN, None))
-        if counted is not None:
-            first.append(Declare(run, as_int(0)))
-            each.append(Assign((run,), (self.t + 1,)))
-            last.append(Store(units.buffer(counted), (), scalar.read(run, frozenset((self.t,)))))
-        whole: tuple[Statement, ...] = (*self.copies, *first, For(self.t, self.count, (*each, *until)), *last)
+        self._ending(first, each, last)
+        whole: tuple[Statement, ...] = (*self.copies, *first, For(self.t, loop.extent, tuple(each)), *last)
         if len(scalars(whole)) > LARGEST:
             raise _NotPossible
         fixed = {
             size: as_int(known_size(size, self.hints) or 0)
-            for _, size in outer_sizes(self.unit.node, self.outer.sizes)
+            for _, size in outer_sizes(loop.unit.node, self.outer.sizes)
             if isinstance(size, Scalar) and size.op is symbol_op
         }
         known = {size: substitute(value, fixed) for size, value in self.outer.sizes.known.items()}
-        done = finish(
-            body.name or "loop", whole, (), body.name, {**known, **fixed}, (*self.local.values(), *self.turned.values())
-        )  # fmt: skip
-        for node in self.inner.constants:
-            if node not in self.outer.constants:
-                self.outer.constants.append(node)
-        reads = {storage(units.buffer(i)) for i in operands(self.unit.node)}
-        work = Work(
-            self.outer.launch(done), reads, [self.unit], [units.buffer(n) for n in self.unit.results], (), True
-        )
-        work.waits, work.results = tuple(self.unit.waits), tuple(self.unit.results)
-        return work
+        local = (*self.local.values(), *self.turned.values())
+        return finish(body.name or "loop", whole, (), body.name, {**known, **fixed}, local)
+
+    def _ending(self, first: list[Statement], each: list[Statement], last: list[Statement]) -> None:
+        """Count the steps, and end where the condition holds."""
+        loop, until = self.loop, self.loop.body.until
+        run, scope = Register("steps", dtypes.int64), frozenset((self.t,))
+        if loop.executed is not None:
+            first.append(Declare(run, as_int(0)))
+            each.append(Assign((run,), (loop.number(self.t) + 1,)))
+            last.append(Store(loop.executed, (), scalar.read(run, scope)))
+        if until is not None:
+            stop = self._value(scalar.load(self.inner.units.buffer(until), ()))
+            each.append(Leave(stop))
+            if loop.stop is not None:
+                last.append(Store(loop.stop, (), stop))
 
     def _is_shared(self, made: "Work") -> bool:
         """Whether a kernel can be one of those that the block runs: nothing fails, or decides what runs."""
@@ -182,7 +172,7 @@ class _Lowering:
         if base in self.rows:
             source, start, spacing = row_source(self.rows[base])
             outside = outer.units.buffer(source)
-            row = as_int(outer.sizes.of(start)) + as_int(outer.sizes.of(spacing)) * self.row
+            row = as_int(outer.sizes.of(start)) + as_int(outer.sizes.of(spacing)) * self.loop.row(self.t)
             return scalar.load(reshaped(outside, (outside.dims[0], *buffer.dims)), (row, *place))
         if base in self.same:
             outside = outer.units.buffer(self.same[base])
@@ -304,8 +294,9 @@ class _Lowering:
 
     def _after_step(self) -> list[Statement]:
         """Copies of the next states to where the next step reads them, and of what is kept of every step."""
-        body, units = self.body, self.outer.units
+        loop, body, units = self.loop, self.loop.body, self.outer.units
         made: list[Statement] = []
+        row = loop.row(self.t)
         values = {node: self._output(node) for node in (*body.nexts, *body.traced)}
         for k, node in enumerate(body.nexts):
             base = storage(self.inner.units.buffer(node))
@@ -314,11 +305,10 @@ class _Lowering:
                 made += self._copied(node, self._output(node), [(kept, ())])
                 values[node] = partial(_at, kept)
         for node in body.traced:
-            made += self._copied(node, self._output(node), [(units.buffer(self.items[TRACE, node]), (self.row,))])
+            made += self._copied(node, self._output(node), [(units.buffer(loop.items[TRACE, node]), (row,))])
         for k, node in enumerate(body.nexts):
-            history = self.items.get((HISTORY, k))
-            late = self.row if body.backwards else self.row + 1
-            targets: list[Target] = [] if history is None else [(units.buffer(history), (late,))]
+            history = loop.items.get((HISTORY, k))
+            targets: list[Target] = [] if history is None else [(units.buffer(history), (loop.next_row(self.t),))]
             if storage(self.inner.units.buffer(node)) is not self.states[k]:
                 targets.append((self._own(self.states[k]), ()))
             if targets:

@@ -15,6 +15,7 @@ import pytest
 import symtensor.tensor as T
 from symtensor import function, grad, scan, shared
 from symtensor.lower import elements
+from symtensor.lower import launched as launched_loops
 from symtensor.scan_module import until
 from symtensor_codegen.cuda import device as devices
 from symtensor_codegen.cuda.compiling import compile
@@ -234,7 +235,7 @@ def test_results_of_other_shapes_are_launches_of_their_own(either: HostDevice) -
 def test_a_condition_that_all_elements_share(
     either: HostDevice, bounded: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(elements, "CHUNK", 5)  # steps until the host looks whether it is to go on
+    monkeypatch.setattr(launched_loops, "CHUNK", 5)  # steps until the host looks whether it is to go on
     s, limit, steps = T.dvector("s"), T.dscalar("limit"), T.lscalar("steps")
     (path, counts), _ = scan(
         lambda s, n, limit: ([s * 0.5 + n, n + 1], until(n > limit)),
@@ -346,3 +347,44 @@ def test_a_step_has_two_barriers() -> None:
     step = text.split("for (i64 t = 0")[1].split("\n    }\n")[0]
     assert step.count("st_team_sync();") == 2
     assert len(text) < 4000
+
+
+@pytest.mark.parametrize("bounded", [True, False])
+def test_one_block_ends_where_a_condition_holds(
+    either: HostDevice, bounded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launched_loops, "CHUNK", 20 if bounded else 3)
+    s, a, limit = T.TensorType("float64", (9,))("s"), T.TensorType("float64", (9, 9))("a"), T.dscalar("limit")
+    path, _ = scan(
+        lambda s, a, limit: (T.dot(a, s), until(abs(s).max() < limit)),
+        outputs_info=s, non_sequences=[a, limit], n_steps=20,
+    )  # fmt: skip
+    matrix = np.random.default_rng(3).normal(size=(9, 9)) / 5
+    f = compare([s, a, limit], [path, path[-1]], *[(np.ones(9), matrix, limit) for limit in (9.0, 0.3, 1e-3, 0.0)])
+    loops = [step for step in walk(f.compilation.plan.program.steps) if isinstance(step, Loop)]
+    assert (launched(f) == ["loop, one block"]) if bounded else [type(step) for step in loops[0].steps] == [Launch]
+
+
+@pytest.mark.parametrize(("name", "n", "copied"), [
+    ("recurrent", 64, False), ("recurrent, the other way", 64, True), ("recurrent, the other way", 100, False),
+])  # fmt: skip
+def test_matrices_that_are_read_across_are_copied_if_there_is_room(name: str, n: int, copied: bool) -> None:
+    inputs, paths = dense(name, n, "float32")
+    f = function(inputs, paths[-1], device="cuda:sm_90")
+    assert launched(f) == ["loop, one block"]
+    assert ("a_turned" in f.source("cuda")) is copied
+
+
+def test_where_one_step_can_fail_the_host_runs_the_steps(quick: HostDevice) -> None:
+    """An index that a state decides: the first step that fails is the one that is reported."""
+    s, table = T.lvector("s"), T.lvector("table")
+    path, _ = scan(lambda s, table: table[s] + 1, outputs_info=s, non_sequences=table, n_steps=5)
+    f, reference = (function([s, table], path, device=d) for d in ("cuda", "cpu"))
+    good, bad = (np.arange(3), np.zeros(3, int)), (np.arange(3), np.array([0, 1, 2]))
+    assert f(*good).tolist() == reference(*good).tolist()
+    messages = []
+    for one in (f, reference):
+        with pytest.raises(IndexError) as raised:
+            one(*bad)
+        messages.append(str(raised.value))
+    assert messages[0] == messages[1]

@@ -99,8 +99,9 @@ class LoopWriter(Accesses):
                 self.statements(loop.body)
                 if self.together and touched(loop.body).writes:
                     self._wait()
-        self.dirty |= before[0]  # it may have no iterations
-        self.touched |= before[1]
+        if not (isinstance(loop.extent, int) and loop.extent > 0):  # it may have no iterations, so no waiting either
+            self.dirty |= before[0]
+            self.touched |= before[1]
 
     def _strided(
         self, loop: For, body: Sequence[Statement], begin: str, end: str, rank: str, team: str, unroll: int = 0
