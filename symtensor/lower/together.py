@@ -83,11 +83,12 @@ class _Kernel:
         self.same |= {storage(buffer(node)): node for node in self.inner.constants}
         self.states = [storage(buffer(carry)) for carry in body.carries]
         self.local: dict[Buffer, Buffer] = {}
-        self.memo: dict[Scalar, Scalar] = {scalar.symbol(("value", body.index), dtypes.int64): loop.number(self.t)}
+        self.memo: dict[Scalar, Scalar] = {}
         self.copies: list[Statement] = []  # made before the first step
-        self.serial: set[Scalar] = set()  # loops inside of those that threads share
+        self.serial: frozenset[Scalar] = frozenset()  # loops inside of those that threads share
         self.turned: dict[Buffer, Buffer] = {}  # matrices that threads read across their rows
         self.iterations = 0
+        self._begin(frozenset())
 
     def finished(self) -> Finished:
         """The kernel, ready to be launched."""
@@ -228,8 +229,6 @@ class _Kernel:
 
     def _changed(self, body: Sequence[Statement]) -> tuple[Statement, ...]:
         """Statements of the body over the memory that they have here."""
-        for statement in body:
-            self.serial |= _inner_loops(statement)
         self.iterations += sum(self._of_a_thread(s) for s in body)
         if self.iterations > MOST_ITERATIONS:
             raise _NotPossible
@@ -246,7 +245,17 @@ class _Kernel:
                 )  # fmt: skip
             return changed
 
-        return tuple(one(statement) for statement in body)
+        made: list[Statement] = []
+        for statement in body:
+            self._begin(_inner_loops(statement))
+            made.append(one(statement))
+        self._begin(frozenset())
+        return tuple(made)
+
+    def _begin(self, serial: frozenset[Scalar]) -> None:
+        """Begin a nest, of which a thread runs some loops by itself: where it reads a matrix depends on that."""
+        self.serial = serial
+        self.memo = {scalar.symbol(("value", self.loop.body.index), dtypes.int64): self.loop.number(self.t)}
 
     def _of_a_thread(self, statement: Statement) -> int:
         """The iterations of a thread, where threads share the outer loop, and one that is alone in it."""
@@ -330,14 +339,14 @@ class _Kernel:
         return [For(index, size, stores, LoopKind.PARALLEL)]
 
 
-def _inner_loops(statement: Statement) -> set[Scalar]:
+def _inner_loops(statement: Statement) -> frozenset[Scalar]:
     """The indices of the loops that a thread runs by itself."""
     if not isinstance(statement, For):
-        return set()
+        return frozenset()
     body = statement.body
     if len(body) == 1 and isinstance(body[0], For):
         body = body[0].body
-    return {s.index for s in statements(body) if isinstance(s, For)}
+    return frozenset(s.index for s in statements(body) if isinstance(s, For))
 
 
 def _at(buffer: Buffer, index: Scalar) -> Scalar:

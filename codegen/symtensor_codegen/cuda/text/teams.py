@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from symtensor_codegen.cuda.schedules.dependence import touched
+from symtensor_codegen.cuda.schedules.launch_numbers import power_of_two
 from symtensor_codegen.cuda.schedules.packs import is_heavy
 from symtensor_codegen.cuda.schedules.sharing import BLOCK, SCRATCH, Spread, as_bits
 from symtensor_codegen.cuda.text.operations import REGISTER, literal
@@ -91,8 +92,12 @@ class TeamWriter(StepWriter):
         assert isinstance(nested, For)
         index, extent = self.names.of(loop.index, loop.index.param.name), self.held(as_int(inner.extent))
         across, lane = self.names.fresh("across"), self.names.fresh("lane")
-        self.line(f"int {across} = 1;")
-        self.line(f"while ({across} < team && {across} < {extent}) {across} *= 2;")
+        if isinstance(inner.extent, int):
+            most = power_of_two(inner.extent)
+            self.line(f"const int {across} = team < {most} ? team : {most};")
+        else:
+            self.line(f"int {across} = 1;")
+            self.line(f"while ({across} < team && {across} < {extent}) {across} *= 2;")
         self.line(f"const int {lane} = rank % {across};")
         start = f"rank / {across}" if begin == "0" else f"{begin} + rank / {across}"
         head = f"for (i64 {index} = {start}; {index} < {end}; {index} += team / {across})"
