@@ -136,7 +136,7 @@ def compile_graph(
         stages = rewritten([r.node for r in results], passes)
         middle = perf_counter()
         final = [Result(n, r.cell) for n, r in zip(stages[-1].outputs, results, strict=True)]
-        made = plan(name, inputs, cells, final, hints)
+        made = plan(name, inputs, cells, final, hints, device != CPU)
         if profile:
             made = replace(made, program=with_counters(made.program))
         lowered = perf_counter()
@@ -176,11 +176,11 @@ def specialised(
     """A compilation with loops that are faster for the sizes in ``hints``; None where there are none."""
     start = perf_counter()
     loops = [n for n in ancestors(done.stages[-1].outputs) if n.op is LOOP]
-    if not any(is_worth_it(loop, hints) for loop in loops):
+    if not any(is_worth_it(loop, hints, device=device != CPU) for loop in loops):
         return None
     final = [Result(n, r.cell) for n, r in zip(done.stages[-1].outputs, results, strict=True)]
     with no_collection():
-        made = plan(name, inputs, cells, final, hints)
+        made = plan(name, inputs, cells, final, hints, device != CPU)
         if not made.fast:
             return None
         native = native_program(made.program, device)

@@ -221,20 +221,26 @@ class Finished:
 
 
 def finish(
-    name: str, body: tuple[Statement, ...], failures: tuple[object, ...], note: str, sizes: Mapping[Scalar, Scalar]
+    name: str,
+    body: tuple[Statement, ...],
+    failures: tuple[object, ...],
+    note: str,
+    sizes: Mapping[Scalar, Scalar],
+    local: tuple[Buffer, ...] = (),
 ) -> Finished:
     """Finish a kernel body; ``sizes`` maps symbols to what is known to be equal to them.
 
-    The kernel's buffers are numbered in order of first use, written ones first.
+    The kernel's buffers are numbered in order of first use, written ones first; ``local`` ones are its own.
     """
     body = collapse(body)
     actual: list[Buffer] = []
     formal: dict[Buffer, Buffer] = {}
+    own = {buffer: Buffer(buffer.name, buffer.dtype, (product(buffer.dims),)) for buffer in local}
     written: set[Buffer] = set()
 
     def buffer_of(buffer: Buffer) -> Buffer:
         base = storage(buffer)
-        found = formal.get(base)
+        found = formal.get(base) or own.get(base)
         if found is None:
             found = formal[base] = Buffer(base.name, base.dtype, (product(base.dims),))
             actual.append(base)
@@ -278,8 +284,9 @@ def finish(
     extent: Dim = outer.extent if outer is not None and parallel else 1
     values, body = _parameters(body)
     kernel = Kernel(
-        name, tuple(formal.values()), tuple(as_int(v) for v in values), body, failures, note, frozenset(written)
-    )
+        name, tuple(formal.values()), tuple(as_int(v) for v in values), body, failures, note, frozenset(written),
+        tuple(own.values()),
+    )  # fmt: skip
     return Finished(split_complex(kernel), tuple(actual), tuple(values), as_dim(extent))
 
 

@@ -127,7 +127,8 @@ class Kernel:
     ``buffers`` are passed as pointers in this order, then ``parameters``: int64 values computed by the caller, read in
     the body as the symbols of the same position (``parameter(k)``). ``failures`` lists the messages of checked
     indices and Checks: a launch returns 1 + the position of the message that failed first, else 0.
-    ``note`` says in the user's words what is computed.
+    ``note`` says in the user's words what is computed. ``local`` buffers, of known sizes, are a launch's own: they
+    are not passed, and gone at its end.
     """
 
     name: str
@@ -137,6 +138,7 @@ class Kernel:
     failures: tuple[object, ...] = ()
     note: str = ""
     written: frozenset[Buffer] = field(default_factory=frozenset)
+    local: tuple[Buffer, ...] = ()
 
     @property
     def parallel_loop(self) -> For | None:

@@ -221,6 +221,8 @@ def kernel_text(kernel: Kernel, names: Names | None = None) -> str:
     names = Names() if names is None else names.copy()
     for position, buffer in enumerate(kernel.buffers):
         names.give(buffer, f"b{position}" if canonical else buffer.name)
+    for position, buffer in enumerate(kernel.local):
+        names.give(buffer, f"own{position}" if canonical else buffer.name)
     for number, message in enumerate(kernel.failures):
         names.give(message, f"m{number}")
     for index in loop_indices(kernel.body) if canonical else ():
@@ -231,6 +233,8 @@ def kernel_text(kernel: Kernel, names: Names | None = None) -> str:
         sizes = "" if canonical else f"[{', '.join(scalar_text(d, names) for d in buffer.dims)}]"
         written = " written" if buffer in kernel.written else ""
         writer.line(1, f"{names.of(buffer, 'b')}: {buffer.dtype}{sizes}{written}")
+    for buffer in kernel.local:
+        writer.line(1, f"{names.of(buffer, 'b')}: {buffer.dtype}[{buffer.dims[0]}] its own")
     if not canonical:
         for position, value in enumerate(kernel.parameters):
             writer.line(1, f"p{position} = {scalar_text(value, names)}")

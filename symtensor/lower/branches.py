@@ -38,7 +38,7 @@ def _steps(unit: Unit, body: Body, outer: "Planner") -> list[Step]:
     kept = sorted(results)
     inner = Planner(
         body.name or "branch", body.constants, (), [Result(body.nexts[k]) for k in kept],
-        sizes_inside(body, given, outer.sizes), body.index,
+        sizes_inside(body, given, outer.sizes), body.index, device=outer.device,
     )  # fmt: skip
     owners, outputs, first, last = inner.prepare()
     outer.units.inner.append(inner.units)

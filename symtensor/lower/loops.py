@@ -17,8 +17,10 @@ from ..graph import Tensor, ancestors
 from ..opdef import dim_of
 from ..ops.loop_body import Body, Parts
 from ..ops.loop_records import FINAL, HISTORY, STEPS_RUN, TRACE, parts_of
-from .registers import holds, lower_to_registers, may_fit
+from .elements import lower_by_elements, may_be_elementwise
+from .registers import holds, is_worth_it, lower_to_registers, may_fit
 from .sizes import Sizes, scalar_symbols
+from .together import lower_together
 from .units import Unit, operands, row_source, stored_body
 
 if TYPE_CHECKING:
@@ -26,15 +28,22 @@ if TYPE_CHECKING:
 
 
 def lower_loop(unit: Unit, outer: "Planner") -> "Work":
-    """The work of a loop: with its state in registers where that is small.
+    """The work of a loop: with its state in registers where that is small; on a device, with a thread for each element.
 
     Where it is small only if sizes are as hinted, both ways are there, and the sizes decide when it runs.
     """
-    known = lower_to_registers(unit, outer, {})
+    lowering = _Lowering(unit, outer)
+    known = lowering.by_elements() if outer.device else None
+    if known is None:
+        known = lower_to_registers(unit, outer, {})
+    if known is None and outer.device:
+        known = lowering.together({})
     if known is not None:
         return known
-    work = _Lowering(unit, outer).work()
+    work = lowering.work()
     fast = lower_to_registers(unit, outer, outer.hints) if outer.hints else None
+    if fast is None and outer.hints and outer.device:
+        fast = lowering.together(outer.hints)
     if fast is None:
         outer.special |= may_fit(unit.node)
         return work
@@ -115,19 +124,55 @@ class _Lowering:
         self.own = {*ancestors(self.body.outputs), *self.body.variables}
         self.late: dict[Buffer, Row] = {}  # memory of what has a size that the step itself computes
 
-    def work(self) -> "Work":
-        """The loop step, with what it reads, writes and needs."""
-        from .plan import Planner, Result, Work
+    def by_elements(self) -> "Work | None":
+        """The work of a loop whose steps are elementwise, with a thread for each element."""
+        if not may_be_elementwise(self.unit.node):
+            return None
+        inner = self._planner()
+        guards = list(self.outer.sizes.guards)
+        share_guards(self.body, self.count, inner, self.outer)
+        work = None if inner.sizes.guards else lower_by_elements(self.unit, self.outer, inner)
+        if work is None:
+            self.outer.sizes.guards[:] = guards
+        else:
+            self.outer.units.inner.append(inner.units)
+        return work
+
+    def together(self, hints: Mapping[Scalar, int]) -> "Work | None":
+        """The work of a small loop that one block runs; with ``hints``, beside what runs it in general."""
+        if not is_worth_it(self.unit.node, hints, self.outer.sizes, device=True):
+            return None
+        inner = self._planner()
+        guards = list(self.outer.sizes.guards)
+        inner.prepare()
+        share_guards(self.body, self.count, inner, self.outer)
+        work = None if inner.sizes.guards else lower_together(self.unit, self.outer, inner, hints)
+        if work is None or hints:
+            self.outer.sizes.guards[:] = guards
+        else:
+            self.outer.units.inner.append(inner.units)
+        return work
+
+    def _planner(self) -> "Planner":
+        """The planner of the body."""
+        from .plan import Planner, Result
 
         body, outer = self.body, self.outer
         results = [Result(node, k) for k, node in enumerate(body.nexts)]
         results += [Result(node) for node in body.traced]
         results += [Result(body.until)] if body.until is not None else []
-        inner = Planner(
+        return Planner(
             body.name or "step", (*body.sequences, *body.constants), body.carries, results,
             sizes_inside(body, self.given, outer.sizes), body.index,
-            frozenset(k for k in range(len(body.carries)) if (HISTORY, k) in self.items),
+            frozenset(k for k in range(len(body.carries)) if (HISTORY, k) in self.items), device=outer.device,
         )  # fmt: skip
+
+    def work(self) -> "Work":
+        """The loop step, with what it reads, writes and needs."""
+        from .plan import Work
+
+        body, outer = self.body, self.outer
+        inner = self._planner()
         owners, outputs, first, last = inner.prepare()
         outer.units.inner.append(inner.units)
         share_guards(body, self.count, inner, outer)

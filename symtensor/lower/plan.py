@@ -100,12 +100,14 @@ def plan(
     cells: Sequence[Tensor],
     results: Sequence[Result],
     hints: Mapping[Scalar, int] | None = None,
+    device: bool = False,
 ) -> Plan:
     """The program that computes ``results`` from input and shared variables.
 
     ``hints`` are sizes of variables that are likely: loops are made faster for them, and run as ever for others.
+    ``device``: for a device, where many threads share a loop.
     """
-    return Planner(name, inputs, cells, results, hints=hints).run()
+    return Planner(name, inputs, cells, results, hints=hints, device=device).run()
 
 
 class Planner:
@@ -125,8 +127,10 @@ class Planner:
         step: Tensor | None = None,
         kept: frozenset[int] = frozenset(),
         hints: Mapping[Scalar, int] | None = None,
+        device: bool = False,
     ) -> None:
         self.name = name
+        self.device = device
         self.hints = hints or {}
         self.special = False  # whether hints about more sizes may allow faster loops
         self.fast = False  # whether hints allowed faster loops

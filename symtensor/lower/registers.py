@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from symtensor_codegen import dtypes, scalar
 from symtensor_codegen.expr import topological
 from symtensor_codegen.finish import finish, storage
-from symtensor_codegen.loops import Assign, Declare, For, Leave, Statement, Store
+from symtensor_codegen.loops import Assign, Declare, For, Leave, LoopKind, Statement, Store
 from symtensor_codegen.program import Copy, Launch, Loop, Row, Step
 from symtensor_codegen.scalar import (
     ARG_COMBINES,
@@ -44,7 +44,9 @@ if TYPE_CHECKING:
 COSTLY = 15  # an elementwise operation of this cost on several elements is done by a vector loop
 FEW = 3  # but not on so few elements
 LARGEST = 4096  # scalar operations in a step
+OF_A_THREAD = 512  # the same on a device, where one thread does them and a block could share them
 WIDEST = 256  # elements of one value
+SHARED = 2048  # of one that a block of threads shares
 CHUNK = 1 << 16  # steps between two looks at whether the user wants to stop
 
 
@@ -72,11 +74,16 @@ def may_fit(loop: Tensor) -> bool:
     return len(order) <= LARGEST // 8 and all(not n.inputs or n.op.pull is not None for n in order)
 
 
-def is_worth_it(loop: Tensor, hints: Mapping[Scalar, int]) -> bool:
-    """Whether the states of a loop are small where sizes are as hinted (a quick look, before lowering anything)."""
+def is_worth_it(
+    loop: Tensor, hints: Mapping[Scalar, int], known: Sizes | None = None, device: bool = False
+) -> bool:
+    """Whether the states of a loop are small where sizes are as hinted (a quick look, before lowering anything).
+
+    ``known``: equal sizes. On a ``device`` a block of threads may share them.
+    """
     for state in parts_of(loop).initial:
-        sizes = [_value(size, hints) for size in state.dims]
-        if any(size is None for size in sizes) or prod(size or 0 for size in sizes) > WIDEST:
+        sizes = [known_size(size if known is None else known.of(size), hints) for size in state.dims]
+        if any(size is None for size in sizes) or prod(size or 0 for size in sizes) > (SHARED if device else WIDEST):
             return False
     return may_fit(loop)
 
@@ -84,15 +91,15 @@ def is_worth_it(loop: Tensor, hints: Mapping[Scalar, int]) -> bool:
 def holds(loop: Tensor, sizes: Sizes, hints: Mapping[Scalar, int]) -> Scalar:
     """Whether the sizes inside a loop are those that hints say."""
     result = scalar.const(True, dtypes.bool_)
-    for outer in dict.fromkeys(outer for _, outer in _outer_sizes(loop, sizes)):
+    for outer in dict.fromkeys(outer for _, outer in outer_sizes(loop, sizes)):
         if isinstance(outer, Scalar):
-            value = _value(outer, hints)
+            value = known_size(outer, hints)
             assert value is not None
             result = result & scalar.eq(outer, value)
     return result
 
 
-def _outer_sizes(loop: Tensor, sizes: Sizes) -> list[tuple[Scalar, Dim]]:
+def outer_sizes(loop: Tensor, sizes: Sizes) -> list[tuple[Scalar, Dim]]:
     """The symbolic sizes of a body's variables, with what they are outside."""
     body, given = body_of(loop), parts_of(loop)
     pairs = [(v, s.dims[1:]) for v, s in zip(body.sequences, given.sequences, strict=True)]
@@ -104,7 +111,7 @@ def _outer_sizes(loop: Tensor, sizes: Sizes) -> list[tuple[Scalar, Dim]]:
     ]  # fmt: skip
 
 
-def _value(size: Dim, known: Mapping[Scalar, int]) -> int | None:
+def known_size(size: Dim, known: Mapping[Scalar, int]) -> int | None:
     """A size as a number, where it is one for known symbols."""
     if isinstance(size, int):
         return size
@@ -127,19 +134,20 @@ class _Lowering:
         self.vectors: list[Statement] = []  # loops over the elements of costly values, in order
         self.lanes: list[Buffer] = []  # their operands and results, in memory between them and the rest of the step
         self.count = outer.sizes.of(dim_of(self.given.count))
-        self.whole = isinstance(self.count, int) and self.count <= CHUNK
+        self.alone = outer.device and self.body.until is None  # one launch, between whose steps nobody could look
+        self.whole = self.alone or (isinstance(self.count, int) and self.count <= CHUNK)
         self.chunk = scalar.symbol(("chunk", unit.node), dtypes.int64)
 
     def fits(self) -> bool:
         """Whether all sizes are known and the step is small."""
         total = 0
-        for symbol, outer in _outer_sizes(self.unit.node, self.outer.sizes):
-            value = _value(outer, self.hints)
+        for symbol, outer in outer_sizes(self.unit.node, self.outer.sizes):
+            value = known_size(outer, self.hints)
             if value is None:
                 return False
             self.inside[symbol] = value
         for node in (*self.body.variables, *self.order):
-            known = [_value(size, self.inside) for size in node.dims]
+            known = [known_size(size, self.inside) for size in node.dims]
             shape = tuple(size for size in known if size is not None)
             if len(shape) < node.ndim:
                 return False
@@ -153,7 +161,8 @@ class _Lowering:
                 if node.op.library is not None:
                     work = prod(shape) * self.shapes[node.inputs[0]][-1]
                 total += work * max(node.op.cost, 1)
-        return total <= LARGEST and not has_wide_products(self.order, self.shapes.__getitem__)
+        most = OF_A_THREAD if self.outer.device else LARGEST
+        return total <= most and not has_wide_products(self.order, self.shapes.__getitem__)
 
     # Elements ---------------------------------------------------------------------------------------------------
 
@@ -174,7 +183,8 @@ class _Lowering:
 
     def _expand(self, node: Tensor) -> list[Scalar]:
         inputs = value_inputs(node)
-        if node.op.is_elementwise and node.op.cost >= COSTLY and len(self._places(node)) > FEW:
+        apart = node.op.is_elementwise and node.op.cost >= COSTLY and not self.outer.device
+        if apart and len(self._places(node)) > FEW:
             return self._by_vectors(node)
         pull = node.op.pull
         assert pull is not None
@@ -244,7 +254,7 @@ class _Lowering:
 
     def _reduced(self, node: Scalar) -> Scalar:
         index, combine = node.param.index, node.param.combine
-        extent = _value(index.param.extent, self.inside)
+        extent = known_size(index.param.extent, self.inside)
         if extent is None or (extent == 0 and combine in ARG_COMBINES):
             raise _NotPossible
         terms = [self._resolve(substitute(node.args[0], {index: as_int(k)})) for k in range(extent)]
@@ -270,7 +280,8 @@ class _Lowering:
         number = step if self.whole else self.chunk * CHUNK + step
         row = as_int(self.count) - 1 - number if body.backwards else number
         scope = frozenset((step,))
-        buffers, scratch, before, after = self._states()
+        begin, end, scratch, before = self._states()
+        after: list[Step] = []
         registers: dict[Tensor, list[Register]] = {}
         self.elements[body.index] = [number]
         for k, carry in enumerate(body.carries):
@@ -291,6 +302,7 @@ class _Lowering:
         made = self.vectors
         scratch += self.lanes
         first: list[Statement] = []
+        starting: list[Statement] = []
         last: list[Statement] = []
         targets: list[Register] = []
         values: list[Scalar] = []
@@ -299,8 +311,13 @@ class _Lowering:
             for register, index, value in zip(
                 registers[carry], self._places(carry), self.elements[after_step], strict=True
             ):
-                first.append(Declare(register, scalar.load(buffers[k], index)))
-                last.append(Store(buffers[k], index, scalar.read(register)))
+                first.append(Declare(register, scalar.load(begin[k], index)))
+                target = end[k]
+                if target is not None:
+                    last.append(Store(target, index, scalar.read(register)))
+                if rows is not None and self.alone:
+                    early = as_int(self.count if body.backwards else 0)
+                    starting.append(Store(units.buffer(rows), (early, *index), scalar.read(register)))
                 targets.append(register)
                 values.append(value)
                 if rows is not None:
@@ -329,10 +346,12 @@ class _Lowering:
             if executed is not None:
                 last.append(Store(executed, (), scalar.read(run)))
         made += [Assign(tuple(targets), tuple(values))] if targets else []
-        statements = (*first, For(step, self._extent(), (*made, *ending)), *last)
+        statements: tuple[Statement, ...] = (*first, *starting, For(step, self._extent(), (*made, *ending)), *last)
+        if self.outer.device:  # one thread has it all
+            statements = (For(scalar.index("i", 1), 1, statements, LoopKind.PARALLEL),)
         fixed = {
-            outer: as_int(_value(outer, self.hints) or 0)
-            for _, outer in _outer_sizes(self.unit.node, self.outer.sizes)
+            outer: as_int(known_size(outer, self.hints) or 0)
+            for _, outer in outer_sizes(self.unit.node, self.outer.sizes)
             if isinstance(outer, Scalar) and outer.op is symbol_op
         }
         known = {size: substitute(value, fixed) for size, value in self.outer.sizes.known.items()}
@@ -353,11 +372,15 @@ class _Lowering:
             return self.count
         return as_dim(scalar.minimum(as_int(self.count) - self.chunk * CHUNK, as_int(CHUNK)))
 
-    def _states(self) -> tuple[list[Buffer], list[Buffer], list[Step], list[Step]]:
-        """Where states are between two runs of the kernel, and what prepares and ends the loop."""
+    def _states(self) -> tuple[list[Buffer], list[Buffer | None], list[Buffer], list[Step]]:
+        """Where states are before and after a run of the kernel, and what prepares the loop."""
         units = self.outer.units
         buffers: list[Buffer] = []
         scratch: list[Buffer] = []
+        if self.alone:
+            finals = [self.items.get((FINAL, k)) for k in range(len(self.body.carries))]
+            buffers = [units.buffer(initial) for initial in self.given.initial]
+            return buffers, [None if last is None else units.buffer(last) for last in finals], [], []
         before: list[Step] = []
         for k, carry in enumerate(self.body.carries):
             initial = units.buffer(self.given.initial[k])
@@ -373,7 +396,7 @@ class _Lowering:
                 begin = Buffer(f"{state.name}_first", state.dtype, state.dims)
                 start: Dim = self.count if self.body.backwards else 0
                 before += [Row(begin, units.buffer(rows), start), Copy(begin, initial)]
-        return buffers, scratch, before, []
+        return buffers, [*buffers], scratch, before
 
     def _run(
         self, launch: Launch, until: Buffer | None, executed: Buffer | None

@@ -438,6 +438,16 @@ class Units:
 
         return at
 
+    def element(self, unit: Unit, index: Index) -> Scalar | None:
+        """The element of a unit by its inputs' elements; None where it is not computed element by element."""
+        if unit.value is not None:
+            moved = {i: at for i, at in zip(unit.indices, index, strict=True) if i.op is not const_op}
+            return substitution.substitute(unit.value, moved)
+        pull = unit.node.op.pull
+        if pull is None or unit.operands or unit.node.ndim != len(index):
+            return None
+        return self.sizes.scalar(pull(unit.node, self._at(unit.node), index))
+
     def _value(self, node: Tensor, index: Index) -> Scalar:
         key = (node, index)
         found = self._pulled.get(key)

@@ -83,6 +83,8 @@ class _Machine:
                     f"{kernel.name}: the array of {buffer.name} is not C-contiguous {buffer.dtype}"
                 )
             self.arrays[buffer] = array.reshape(-1)
+        for buffer in kernel.local:
+            self.arrays[buffer] = np.empty(buffer.dims, buffer.dtype.numpy)
         self.known: dict[Scalar, Any] = {
             symbol(("parameter", k)): np.int64(value) for k, value in enumerate(parameters)
         }

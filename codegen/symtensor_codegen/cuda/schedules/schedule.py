@@ -35,6 +35,10 @@ def schedule(kernel: Kernel, apart: bool = False) -> Schedule:
     ``apart``: for sizes of which the ordinary schedule says `is_better_apart`. Loops of an item are stages then, and
     scatters look out for targets that many steps have.
     """
+    if kernel.local:
+        split = _outermost(kernel.body)
+        pairs = {loop: inner for loop in split if (inner := _inner(loop)) is not None}
+        return Schedule((Stage("team", (), kernel.body, frozenset(split), pairs, steps=True),))
     stages: list[Stage] = []
     for part in [part for whole in _parts(merged(kernel.body)) for part in _cut(whole)]:
         bodies, words = _phases(part, apart)
@@ -224,6 +228,12 @@ def _shared(
         scans += inner_scans
         heavy |= inner_heavy or not (inner_split or inner_scans)
     return split, scans, heavy
+
+
+def _outermost(body: Sequence[Statement]) -> list[For]:
+    """The outermost of the loops whose iterations are independent."""
+    loops = [s for s in body if isinstance(s, For)]
+    return [found for loop in loops for found in ([loop] if independent(loop) else _outermost(loop.body))]
 
 
 def _inner(loop: For) -> For | None:

@@ -42,7 +42,7 @@ from symtensor_codegen.cuda.schedules.packs import Packs
 from symtensor_codegen.cuda.schedules.scatters import BLOCKS, SCATTER_THREADS, Scatter, scatter_shape
 from symtensor_codegen.cuda.schedules.sharing import Spread
 from symtensor_codegen.cuda.schedules.tiles import LEAST_TILE, Tiles, tile_shape
-from symtensor_codegen.loops import For, Statement
+from symtensor_codegen.loops import Assign, For, Statement
 from symtensor_codegen.scalar import Dim
 from symtensor_codegen.substitution import product
 
@@ -68,7 +68,8 @@ class Stage:
     loops whose iterations meet in elements, and where. ``spread``: several blocks may share the loop of an item; each
     leaves what it combined in scratch memory, and the next stage, whose ``source`` this one is, goes on from there:
     with ``scans``, through the same shares. ``kept``: words of scratch memory that an item has from stage to stage.
-    ``full``: threads combine so much that the compiler has to look after registers.
+    ``full``: threads combine so much that the compiler has to look after registers. ``steps``: one block runs the
+    steps of a loop, in memory of its own.
     """
 
     form: Form
@@ -87,6 +88,7 @@ class Stage:
     source: "Stage | None" = None
     kept: int = 0
     full: bool = False
+    steps: bool = False
 
     @cached_property
     def items(self) -> Dim:
@@ -118,6 +120,10 @@ class Stage:
     @property
     def told(self) -> str:
         """How its iterations are spread over blocks and threads, in the words of docs/gpu.md."""
+        if self.form in ("map", "nest") and any(isinstance(s, For) and _are_steps(s) for s in self.body):
+            return "loop, a thread an element" if self.items != 1 else "loop, one thread"
+        if self.steps:
+            return "loop, one block"
         match self.form:
             case "map":
                 width = self.width(self.chain[0])
@@ -199,6 +205,8 @@ class Stage:
     def _team(self, sizes: Sequence[int], parameters: Sequence[int], multiprocessors: int) -> Shape | None:
         shared = (*self.split, *[scanned for scanned, _ in self.scans])
         work = max([self._work(loop, parameters) for loop in shared], default=1)
+        if self.steps:
+            return (1, 1, 1), (min(max(power_of_two(work), WARP), LARGEST_TEAM), 1, 1)
         items, parts = math.prod(sizes), self.parts(parameters, multiprocessors)
         gathers = self.source is not None and not self.scans
         if parts == 1 and (gathers or (self.running and not self.scans)):
@@ -262,6 +270,11 @@ class Stage:
         while together > 1 and -(-items // together) < multiprocessors:
             together //= 2
         return ((min(-(-items // together), 1 << 20), 1, 1), (team, together, 1))
+
+
+def _are_steps(loop: For) -> bool:
+    """Whether a loop has a state in registers: its iterations follow each other."""
+    return any(isinstance(s, Assign) for s in loop.body)
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from symtensor_codegen.cuda.schedules.launch_numbers import size_of
 from symtensor_codegen.cuda.schedules.sharing import BLOCK, PARTS, SCRATCH
 from symtensor_codegen.cuda.schedules.stages import Schedule, Stage
 from symtensor_codegen.cuda.text.operations import MEMORY, REGISTER
@@ -29,13 +30,16 @@ class Accesses(Values):
         super().__init__()
         self.kernel, self.scheduled, self.stage, self.names, self.aliased = kernel, schedule, stage, names, aliased
         names.give(SCRATCH, "scratch")
-        self.written = {b for b in kernel.buffers if b in kernel.written}
+        self.written = {b for b in (*kernel.buffers, *kernel.local) if b in kernel.written}
         self.together = stage.form == "team"  # whether the threads of a team take the same steps here
         self.all_active = False  # whether threads beyond the last item do not come here
         self.elements: dict[tuple[Buffer, Scalar], str] = {}  # variables that stand for the elements at places
         self.scratch: dict[tuple[str, str], str] = {}  # shared arrays by role and type
         self.tiles: dict[str, str] = {}  # types of the tiles in shared memory, by name
         self.definitions: dict[str, str] = {}  # of types and of other shared arrays, by name
+        for buffer in kernel.local:
+            name = names.of(buffer, buffer.name)
+            self.definitions[name] = f"__shared__ {MEMORY[buffer.dtype]} {name}[{max(size_of(buffer.dims[0], ()), 1)}];"
         self.dirty: set[object] = set()  # memory that threads of the team wrote since they last waited for each other
         self.touched: set[object] = set()  # memory that they read since then
 

@@ -87,14 +87,21 @@ class LoopWriter(Accesses):
             self.line(f"{place} = {bare(self.value(statement.position))};")
         self.forget([statement.best, statement.place])
 
-    def _for(self, loop: For) -> None:
+    def _for(self, loop: For, unroll: int = 0) -> None:
         """A loop that every thread runs as it stands."""
         index, extent = self.names.of(loop.index, loop.index.param.name), self.held(as_int(loop.extent))
         head = f"for (i64 {index} = 0; {index} < {extent}; ++{index})"
-        with self._hoisted(loop, loop.body, f"0 < {extent}"), self.block(head):
-            self.statements(loop.body)
-            if self.together and touched(loop.body).writes:
-                self._wait()
+        before = set(self.dirty), set(self.touched)
+        with self._hoisted(loop, loop.body, f"0 < {extent}"):
+            if unroll:
+                self.line(f"#pragma unroll {unroll}")
+            with self.block(head):
+                self.statements(loop.body)
+                if self.together and touched(loop.body).writes:
+                    self._wait()
+        if not (isinstance(loop.extent, int) and loop.extent > 0):  # it may have no iterations, so no waiting either
+            self.dirty |= before[0]
+            self.touched |= before[1]
 
     def _strided(
         self, loop: For, body: Sequence[Statement], begin: str, end: str, rank: str, team: str, unroll: int = 0
@@ -281,6 +288,8 @@ class LoopWriter(Accesses):
         writes = {self.identity(b) for b in facts.writes}
         if reads & self.dirty or writes & (self.dirty | self.touched):
             self._wait()
+        if isinstance(statement, For) and statement not in self.stage.split and self.stage.steps:
+            return  # what is inside sees to itself
         self.dirty |= writes
         self.touched |= reads
 

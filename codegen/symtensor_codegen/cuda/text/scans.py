@@ -64,10 +64,10 @@ class ScanWriter(TeamWriter):
 
     _share: tuple[str, str] | None = None  # where the iterations of this block begin and end
 
-    def _for(self, loop: For) -> None:
+    def _for(self, loop: For, unroll: int = 0) -> None:
         scan = next((scan for scanned, scan in self.stage.scans if scanned is loop), None)
         if scan is None:
-            super()._for(loop)
+            super()._for(loop, unroll)
             return
         facts = touched(loop.body)
         changed: list[Register | Buffer] = [*facts.registers, *facts.writes]

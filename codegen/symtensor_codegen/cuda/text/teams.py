@@ -3,10 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from symtensor_codegen.cuda.schedules.dependence import touched
+from symtensor_codegen.cuda.schedules.launch_numbers import power_of_two
 from symtensor_codegen.cuda.schedules.packs import is_heavy
 from symtensor_codegen.cuda.schedules.sharing import BLOCK, SCRATCH, Spread, as_bits
-from symtensor_codegen.cuda.text.loops import LoopWriter
 from symtensor_codegen.cuda.text.operations import REGISTER, literal
+from symtensor_codegen.cuda.text.steps import StepWriter
 from symtensor_codegen.cuda.text.values import bare
 from symtensor_codegen.dtypes import int64
 from symtensor_codegen.loops import (
@@ -25,17 +26,17 @@ from symtensor_codegen.scalar import (
 )
 
 
-class TeamWriter(LoopWriter):
+class TeamWriter(StepWriter):
     """Writes loops of teams."""
 
-    def _for(self, loop: For) -> None:
+    def _for(self, loop: For, unroll: int = 0) -> None:
         facts = touched(loop.body)
         changed: list[Register | Buffer] = [*facts.registers, *facts.writes]
         self.forget(changed)
         if loop in self.stage.split:
             self._split(loop)
         else:
-            super()._for(loop)
+            super()._for(loop, unroll)
         self.forget(changed)
 
     def _split(self, loop: For) -> None:
@@ -91,8 +92,12 @@ class TeamWriter(LoopWriter):
         assert isinstance(nested, For)
         index, extent = self.names.of(loop.index, loop.index.param.name), self.held(as_int(inner.extent))
         across, lane = self.names.fresh("across"), self.names.fresh("lane")
-        self.line(f"int {across} = 1;")
-        self.line(f"while ({across} < team && {across} < {extent}) {across} *= 2;")
+        if isinstance(inner.extent, int):
+            most = power_of_two(inner.extent)
+            self.line(f"const int {across} = team < {most} ? team : {most};")
+        else:
+            self.line(f"int {across} = 1;")
+            self.line(f"while ({across} < team && {across} < {extent}) {across} *= 2;")
         self.line(f"const int {lane} = rank % {across};")
         start = f"rank / {across}" if begin == "0" else f"{begin} + rank / {across}"
         head = f"for (i64 {index} = {start}; {index} < {end}; {index} += team / {across})"
