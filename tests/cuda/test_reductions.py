@@ -154,3 +154,16 @@ def test_what_is_read_where_an_update_may_be_written() -> None:
     assert stages(scalar.load(v, (i,)), i + 1) == 4
     assert stages(scalar.load(v, (i * 2,)), i) == 4
     assert stages(scalar.load(results[0], (i * 2,)), i) == 1
+
+
+@pytest.mark.parametrize("axis", [0, 1, None])
+@pytest.mark.parametrize("dtype", ["int8", "bool", "uint16", "float16", "complex64"])
+def test_packs_of_any_width_are_code(dtype: str, axis: int | None) -> None:
+    """Of many arrays of small elements packs are narrow: two bytes, or four."""
+    for count in (2, 12):
+        arrays = [T.TensorType(dtype, (64, 96))(f"x{k}") for k in range(count)]
+        total = [T.any(x, axis) if dtype == "bool" else T.sum(x * x, axis) for x in arrays]
+        if dtype == "int8":
+            total += [T.max(x, axis) for x in arrays]
+        for kernel in kernels_of(arrays, total):  # compiled here
+            assert spilled(kernel) == 0, (count, kernel.name)

@@ -181,6 +181,7 @@ template <class T> {_INLINE} u64 st_to_u64(T x) {{
 template <class T, int N> struct __align__(N * sizeof(T) < 16 ? N * sizeof(T) : 16) st_pack { T v[N]; };
 #ifndef ST_HOST
 template <int bytes> struct st_words;
+template <> struct st_words<2> { typedef u16 type; };
 template <> struct st_words<4> { typedef u32 type; };
 template <> struct st_words<8> { typedef uint2 type; };
 template <> struct st_words<16> { typedef uint4 type; };
