@@ -160,7 +160,7 @@ def test_what_is_read_where_an_update_may_be_written() -> None:
 @pytest.mark.parametrize("dtype", ["int8", "bool", "uint16", "float16", "complex64"])
 def test_packs_of_any_width_are_code(dtype: str, axis: int | None) -> None:
     """Of many arrays of small elements packs are narrow: two bytes, or four."""
-    for count in (2, 12):
+    for count in (2, 30 if dtype == "int8" else 8):
         arrays = [T.TensorType(dtype, (64, 96))(f"x{k}") for k in range(count)]
         total = [T.any(x, axis) if dtype == "bool" else T.sum(x * x, axis) for x in arrays]
         if dtype == "int8":
