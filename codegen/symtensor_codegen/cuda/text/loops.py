@@ -136,9 +136,11 @@ class LoopWriter(Accesses):
                 self.line(f"const {pack} {name} = st_load_pack<{pack}>({self._pack(buffer, place, loop, near)});")
             for (buffer, _), name in stored.items():
                 self.line(f"st_pack<{MEMORY[buffer.dtype]}, {width}> {name};")
+            words = self._words(packs, loop.index, near)
             self.line("#pragma unroll")
             with self.block(f"for (int k = 0; k < {width}; ++k)"):
                 self.line(f"const i64 {index} = {near} + k;")
+                self.known[-1].update(words)
                 self.elements = {place: f"{name}.v[k]" for place, name in (loaded | stored).items()}
                 self.statements(body)
                 self.elements = {}
@@ -210,7 +212,8 @@ class LoopWriter(Accesses):
         rest = self.names.fresh("rest")
         length = end if begin == "0" else f"({end} - {begin})"
         whole = f"{end} - ({length} & {packs.width - 1})"
-        self.line(f"const i64 {rest} = {self._aligned(packs, loop, begin)} ? {whole} : {begin};")
+        aligned = self._aligned(packs, loop, begin)
+        self.line(f"const i64 {rest} = {f'{aligned} ? {whole} : {begin}' if aligned else whole};")
         return rest
 
     def _pack(self, buffer: Buffer, place: Scalar, loop: For, near: str) -> str:
@@ -218,15 +221,29 @@ class LoopWriter(Accesses):
         first = bare(self.value(substitute(place, {loop.index: as_int(0)})))
         return f"{self.names.of(buffer, buffer.name)}, {near if first == '0LL' else f'{first} + {near}'}"
 
+    def _words(self, packs: Packs, index: Scalar, near: str) -> dict[Scalar, str]:
+        """Compute the random words of a pack that begins at ``near``; what each is called in iteration ``k``."""
+        found: dict[Scalar, str] = {}
+        for draw in packs.draws:
+            name = self.names.fresh("words")
+            *state, first = [bare(self.value(substitute(part, {index: as_int(0)}))) for part in draw.args]
+            offset = near if first == "0LL" else f"{first} + {near}"
+            self.line(f"{REGISTER[draw.dtype]} {name}[{packs.width}];")
+            self.line(f"st_philox_row({', '.join(state)}, {offset}, {name});")
+            self._depends(draw)
+            found[draw] = f"{name}[k]"
+        return found
+
     def _aligned(self, packs: Packs, loop: For, begin: str) -> str:
-        """Whether packs begin where they may: rows of arrays, and arrays of others, need not."""
+        """Whether packs begin where they may: rows of arrays, and arrays of others, need not; "" for no memory."""
         tests: dict[str, None] = {}
         for buffer, base in packs.bases(loop.index):
             size = min(packs.width * buffer.dtype.itemsize, VECTOR_BYTES)
             tests[f"((u64){self.names.of(buffer, buffer.name)} & {size - 1}) == 0"] = None
             first = bare(self.value(base))
             if first != "0LL" or begin != "0":
-                tests[f"(({first if begin == '0' else f'{first} + {begin}'}) & {packs.width - 1}) == 0"] = None
+                place, step = first if begin == "0" else f"{first} + {begin}", size // buffer.dtype.itemsize
+                tests[f"(({place}) & {step - 1}) == 0"] = None
         return " && ".join(tests)
 
     @contextmanager
