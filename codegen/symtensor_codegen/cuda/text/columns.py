@@ -85,7 +85,7 @@ class ColumnWriter(TeamWriter):
                 self.line(f"const i64 {index} = {here};")
                 words = self._words(packs, self.stage.chain[-1].index, first)
                 with self._columns(packs, first):
-                    self.known[-1].update({substitute(word, changes): name for word, name in words.items()})
+                    self.known[-1].update({substitute(draw, changes): f"{name}[k]" for draw, name in words.items()})
                     self.elements = {
                         (buffer, substitute(place, changes)): f"{name}[u].v[k]"
                         for (buffer, place), name in names.items()

@@ -137,13 +137,16 @@ class LoopWriter(Accesses):
             for (buffer, _), name in stored.items():
                 self.line(f"st_pack<{MEMORY[buffer.dtype]}, {width}> {name};")
             words = self._words(packs, loop.index, near)
-            self.line("#pragma unroll")
+            repeated = packs.heavy and not loaded and not stored  # long code once or twice, not for each element
+            self.line("#pragma unroll 2" if repeated else "#pragma unroll")
             with self.block(f"for (int k = 0; k < {width}; ++k)"):
                 self.line(f"const i64 {index} = {near} + k;")
-                self.known[-1].update(words)
+                self.known[-1].update({draw: f"{name}[{0 if repeated else 'k'}]" for draw, name in words.items()})
                 self.elements = {place: f"{name}.v[k]" for place, name in (loaded | stored).items()}
                 self.statements(body)
                 self.elements = {}
+                for name in words.values() if repeated else ():
+                    self.line(f"st_move_down<1>({name}, 1);")
             for (buffer, place), name in stored.items():
                 self.line(f"st_store_pack({self._pack(buffer, place, loop, near)}, {name});")
         self.forget(touched(body).writes)
@@ -222,7 +225,7 @@ class LoopWriter(Accesses):
         return f"{self.names.of(buffer, buffer.name)}, {near if first == '0LL' else f'{first} + {near}'}"
 
     def _words(self, packs: Packs, index: Scalar, near: str) -> dict[Scalar, str]:
-        """Compute the random words of a pack that begins at ``near``; what each is called in iteration ``k``."""
+        """Compute the random words of a pack that begins at ``near``: the array of each."""
         found: dict[Scalar, str] = {}
         for draw in packs.draws:
             name = self.names.fresh("words")
@@ -231,7 +234,7 @@ class LoopWriter(Accesses):
             self.line(f"{REGISTER[draw.dtype]} {name}[{packs.width}];")
             self.line(f"st_philox_row({', '.join(state)}, {offset}, {name});")
             self._depends(draw)
-            found[draw] = f"{name}[k]"
+            found[draw] = name
         return found
 
     def _aligned(self, packs: Packs, loop: For, begin: str) -> str:

@@ -175,7 +175,7 @@ class ScanWriter(TeamWriter):
                 words = {} if step.packs is None else self._words(step.packs, step.loop.index, step.here)
                 with self._iterations(step):
                     self.line(f"const i64 {index} = {step.here}{step.further};")
-                    self.known[-1].update(words)
+                    self.known[-1].update({draw: f"{name}[k]" for draw, name in words.items()})
                     self.elements = {place: f"{name}[u].v[k]" for place, name in loaded.items()}
                     for update in step.updates:
                         self.line(f"{self.register(terms[update.register])} = {bare(self.value(update.value))};")
