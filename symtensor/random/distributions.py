@@ -217,12 +217,25 @@ def bernoulli(state: Tensor, p: TensorLike, size: Sizes | None, dtype: object) -
     given = chance.element if isinstance(p, (Tensor, np.ndarray, np.generic)) else element
     if given.is_float and given.bits <= 32:
         bits, after = _basic(RANDOM_BITS, state, sizes, dtypes.uint32)
-        limit = OPS["ceil"](as_element(chance, dtypes.float64) * constant(2.0**32))
-        happens = OPS["lt"](as_element(bits, dtypes.int64), as_element(limit, dtypes.int64))
+        happens = OPS["lt"](as_element(bits, dtypes.int64), _first_not_below(chance, 32))
+    elif chance.ndim == 0:
+        bits, after = _basic(RANDOM_BITS, state, sizes, dtypes.uint64)
+        number = OPS["right_shift"](bits, constant(11, dtypes.uint64))
+        happens = OPS["lt"](as_element(number, dtypes.int64), _first_not_below(chance, 53))
     else:
         drawn, after = _basic(RANDOM_UNIFORM, state, sizes, dtypes.float64)
         happens = OPS["lt"](drawn, as_element(chance, dtypes.float64))
     return as_element(happens, element), after
+
+
+def _first_not_below(chance: Tensor, digits: int) -> Tensor:
+    """The smallest whole k for which ``k 2^-digits < chance`` fails: numbers are compared with it as integers.
+
+    Chances beyond [0, 1] count as 0 or 1, and NaN, which nothing is below, as 0.
+    """
+    nothing, everything = constant(0, chance.element), constant(1, chance.element)
+    inside = OPS["switch"](OPS["gt"](chance, nothing), OPS["minimum"](chance, everything), nothing)
+    return as_element(OPS["ceil"](as_element(inside, dtypes.float64) * constant(2.0**digits)), dtypes.int64)
 
 
 def _probability(name: str, p: TensorLike) -> Tensor:

@@ -1,13 +1,14 @@
 """Loops whose neighbouring iterations read and write neighbouring elements: a thread takes several at once.
 
 An access of 16 bytes costs about as much as one of 4. A loop can use such *packs* where every element it touches
-moves on by one from an iteration to the next, or stays.
+moves on by one from an iteration to the next, or stays. Random words come in packs too, whether or not memory does.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from symtensor_codegen.cuda.schedules.dependence import nodes_of, touched
+from symtensor_codegen.cuda.schedules.dependence import nodes_of, registers_in, touched
+from symtensor_codegen.cuda.schedules.draws import draws_of, in_block, is_draw
 from symtensor_codegen.cuda.schedules.launch_numbers import LARGEST_TEAM, SHARED_LIMIT
 from symtensor_codegen.cuda.text.operations import FUNCTIONS, is_expanded
 from symtensor_codegen.loops import ArgUpdate, Check, Declare, For, Statement, Store, Update
@@ -15,6 +16,7 @@ from symtensor_codegen.scalar import Buffer, Scalar, as_int, checked_op, guarded
 from symtensor_codegen.substitution import stride, substitute
 
 VECTOR_BYTES = 16
+MOST_BYTES = 32  # of a pack
 MANY = 40  # operations of a long iteration
 BATCH = 4  # packs on their way to a thread of a loop that only reads
 MOST_COLUMNS = 4  # of a thread
@@ -26,12 +28,14 @@ _LONG = FUNCTIONS - {"abs", "fabs", "floor", "ceil", "trunc", "rint", "fma", "mi
 class Packs:
     """What a loop reads and writes in packs of ``width`` elements: buffers and places, which depend on its index.
 
-    ``heavy``: an iteration is long, with mathematical functions in it.
+    ``draws``: the random words of which each iteration takes the next. ``heavy``: an iteration is long, with
+    mathematical functions in it.
     """
 
     width: int
     loads: tuple[tuple[Buffer, Scalar], ...]
     stores: tuple[tuple[Buffer, Scalar], ...]
+    draws: tuple[Scalar, ...]
     heavy: bool
 
     @property
@@ -67,13 +71,14 @@ def packs_of(loop: For, body: Sequence[Statement]) -> Packs | None:
         return None
     if any(stride(place, loop.index) != 1 for _, place in (*loads, *stores)):
         return None
-    sizes = [buffer.dtype.itemsize for buffer, _ in (*loads, *stores)]
-    if not sizes:
-        return None
-    width = min(VECTOR_BYTES // min(sizes), 4 if max(sizes) >= 4 else 8)
+    draws = draws_of(loop.index, body)
+    width = in_block(draws)
+    if sizes := [buffer.dtype.itemsize for buffer, _ in (*loads, *stores)]:
+        width = min(width, MOST_BYTES // max(sizes))
+        width = max(width, min(VECTOR_BYTES // min(sizes), 4 if max(sizes) >= 4 else 8))
     if width < 2:
         return None
-    return Packs(width, tuple(loads), tuple(stores), is_heavy(body))
+    return Packs(width, tuple(loads), tuple(stores), draws, is_heavy(body))
 
 
 def packs_of_columns(loop: For, column: For, before: Sequence[Statement]) -> Packs | None:
@@ -95,7 +100,10 @@ def packs_of_columns(loop: For, column: For, before: Sequence[Statement]) -> Pac
     width, each = min(packs.width, MOST_COLUMNS), LARGEST_TEAM * sum(max(kind.itemsize, 4) for kind in kinds)
     while each * (width + 1) > SHARED_LIMIT:  # for exchanges of packs, and of single columns beside them
         width //= 2
-    return replace(packs, loads=moving, width=width) if moving and width > 1 else None
+    if not moving or width < 2:
+        return None
+    draws = tuple(draw for draw in packs.draws if not registers_in(draw))
+    return replace(packs, loads=moving, draws=draws, width=width)
 
 
 def sole_load(loop: For, body: Sequence[Statement]) -> tuple[Buffer, Scalar] | None:
@@ -112,7 +120,11 @@ def sole_load(loop: For, body: Sequence[Statement]) -> tuple[Buffer, Scalar] | N
 def is_heavy(body: Sequence[Statement]) -> bool:
     """Whether an iteration is long, with mathematical functions in it."""
     nodes = nodes_of(body)
-    return len(nodes) > MANY or any(n.op.name in _LONG or is_expanded(n) for n in nodes if is_operation(n))
+    return len(nodes) > MANY or any(_is_long(n) for n in nodes if is_operation(n))
+
+
+def _is_long(node: Scalar) -> bool:
+    return node.op.name in _LONG or is_draw(node) or is_expanded(node)
 
 
 def is_operation(node: Scalar) -> bool:

@@ -83,6 +83,8 @@ def _held(loop: For, packs: Packs | None, column: bool) -> int:
     inside = {loop.index, *[s.index for s in statements(loop.body) if isinstance(s, For)]}
     same = invariants(loop.body, lambda node: not inside.isdisjoint(node.free), lambda node: False)[:MOST_HOISTED]
     held = _combined(loop, packs, column) + sum(_words(value.dtype) for value in same)
+    if packs is not None:
+        held += packs.width * sum(_words(draw.dtype) for draw in packs.draws)
     if packs is not None and column:
         return held + BATCH * (A_PACK + ADDRESS)
     loads = {(n.param, n.args[0]) for n in nodes_of(loop.body) if n.op is load_op and not inside.isdisjoint(n.free)}

@@ -83,7 +83,9 @@ class ColumnWriter(TeamWriter):
             self.line("#pragma unroll")
             with self.block(each), self.block(f"if ({here} < {end})"):
                 self.line(f"const i64 {index} = {here};")
+                words = self._words(packs, self.stage.chain[-1].index, first)
                 with self._columns(packs, first):
+                    self.known[-1].update({substitute(draw, changes): f"{name}[k]" for draw, name in words.items()})
                     self.elements = {
                         (buffer, substitute(place, changes)): f"{name}[u].v[k]"
                         for (buffer, place), name in names.items()
@@ -100,11 +102,12 @@ class ColumnWriter(TeamWriter):
         def varies(node: Scalar) -> bool:
             return loop.index in node.free or not own.isdisjoint(registers_in(node))
 
+        def comes_in_packs(node: Scalar) -> bool:
+            return node in packs.draws or (node.op is load_op and (node.param, node.args[0]) in packs.loads)
+
         kept: dict[Scalar, Register] = {}
         for value in (
-            *invariants(body, varies, lambda node: node.op is load_op and (node.param, node.args[0]) in packs.loads)[
-                :MOST_HOISTED
-            ],
+            *invariants(body, varies, comes_in_packs)[:MOST_HOISTED],
             *[n for n in nodes_of(body) if n.op is register_op and n.param not in own],
         ):
             kept[value] = self._in_pack(Register("fixed", value.dtype), "here")

@@ -143,12 +143,17 @@ class LoopWriter(Accesses):
                 self.line(f"const {pack} {name} = st_load_pack<{pack}>({self._pack(buffer, place, loop, near)});")
             for (buffer, _), name in stored.items():
                 self.line(f"st_pack<{MEMORY[buffer.dtype]}, {width}> {name};")
-            self.line("#pragma unroll")
+            words = self._words(packs, loop.index, near)
+            repeated = packs.heavy and not loaded and not stored  # long code once or twice, not for each element
+            self.line("#pragma unroll 2" if repeated else "#pragma unroll")
             with self.block(f"for (int k = 0; k < {width}; ++k)"):
                 self.line(f"const i64 {index} = {near} + k;")
+                self.known[-1].update({draw: f"{name}[{0 if repeated else 'k'}]" for draw, name in words.items()})
                 self.elements = {place: f"{name}.v[k]" for place, name in (loaded | stored).items()}
                 self.statements(body)
                 self.elements = {}
+                for name in words.values() if repeated else ():
+                    self.line(f"st_move_down<1>({name}, 1);")
             for (buffer, place), name in stored.items():
                 self.line(f"st_store_pack({self._pack(buffer, place, loop, near)}, {name});")
         self.forget(touched(body).writes)
@@ -217,7 +222,8 @@ class LoopWriter(Accesses):
         rest = self.names.fresh("rest")
         length = end if begin == "0" else f"({end} - {begin})"
         whole = f"{end} - ({length} & {packs.width - 1})"
-        self.line(f"const i64 {rest} = {self._aligned(packs, loop, begin)} ? {whole} : {begin};")
+        aligned = self._aligned(packs, loop, begin)
+        self.line(f"const i64 {rest} = {f'{aligned} ? {whole} : {begin}' if aligned else whole};")
         return rest
 
     def _pack(self, buffer: Buffer, place: Scalar, loop: For, near: str) -> str:
@@ -225,15 +231,29 @@ class LoopWriter(Accesses):
         first = bare(self.value(substitute(place, {loop.index: as_int(0)})))
         return f"{self.names.of(buffer, buffer.name)}, {near if first == '0LL' else f'{first} + {near}'}"
 
+    def _words(self, packs: Packs, index: Scalar, near: str) -> dict[Scalar, str]:
+        """Compute the random words of a pack that begins at ``near``: the array of each."""
+        found: dict[Scalar, str] = {}
+        for draw in packs.draws:
+            name = self.names.fresh("words")
+            *state, first = [bare(self.value(substitute(part, {index: as_int(0)}))) for part in draw.args]
+            offset = near if first == "0LL" else f"{first} + {near}"
+            self.line(f"{REGISTER[draw.dtype]} {name}[{packs.width}];")
+            self.line(f"st_philox_row({', '.join(state)}, {offset}, {name});")
+            self._depends(draw)
+            found[draw] = name
+        return found
+
     def _aligned(self, packs: Packs, loop: For, begin: str) -> str:
-        """Whether packs begin where they may: rows of arrays, and arrays of others, need not."""
+        """Whether packs begin where they may: rows of arrays, and arrays of others, need not; "" for no memory."""
         tests: dict[str, None] = {}
         for buffer, base in packs.bases(loop.index):
             size = min(packs.width * buffer.dtype.itemsize, VECTOR_BYTES)
             tests[f"((u64){self.names.of(buffer, buffer.name)} & {size - 1}) == 0"] = None
             first = bare(self.value(base))
             if first != "0LL" or begin != "0":
-                tests[f"(({first if begin == '0' else f'{first} + {begin}'}) & {packs.width - 1}) == 0"] = None
+                place, step = first if begin == "0" else f"{first} + {begin}", size // buffer.dtype.itemsize
+                tests[f"(({place}) & {step - 1}) == 0"] = None
         return " && ".join(tests)
 
     @contextmanager

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import Final
 
+from symtensor_codegen.cuda.text.random_words import WORDS
+
 TYPES: Final = """\
 typedef signed char i8; typedef short i16; typedef int i32; typedef long long i64;
 typedef unsigned char u8; typedef unsigned short u16; typedef unsigned int u32; typedef unsigned long long u64;
@@ -222,6 +224,7 @@ template <class P, class T> {_INLINE} void st_put_pack(T* p, i64 at, const P& pa
 }}
 #endif
 """,
+    "st_philox": WORDS,
     # Teams: blockDim.x threads beside each other (a power of two, at most 32 or the whole block).
     "st_team_mask": f"""\
 {_INLINE} unsigned st_team_mask() {{
@@ -413,6 +416,8 @@ NEEDS: Final[dict[str, tuple[str, ...]]] = {
 NAMES: Final = {
     "st_load_pack": "st_pack", "st_store_pack": "st_pack", "st_above": "st_better", "st_below": "st_better",
     "st_lane": "st_lanes", "st_lane_xor": "st_lanes", "st_mark": "st_marks", "st_marks_until": "st_marks",
+    "st_philox64": "st_philox", "st_philox32": "st_philox", "st_philox_row": "st_philox",
+    "st_move_down": "st_philox",
 }  # fmt: skip
 """Functions that stand in the text of another one."""
 

@@ -171,12 +171,15 @@ class ScanWriter(TeamWriter):
             with self._iterations(step):
                 for register in terms:
                     self.line(f"{self.register(terms[register])} = {neutral[register]};")
-            with self.block(step.where_inside), self._iterations(step):
-                self.line(f"const i64 {index} = {step.here}{step.further};")
-                self.elements = {place: f"{name}[u].v[k]" for place, name in loaded.items()}
-                for update in step.updates:
-                    self.line(f"{self.register(terms[update.register])} = {bare(self.value(update.value))};")
-                self.elements = {}
+            with self.block(step.where_inside):
+                words = {} if step.packs is None else self._words(step.packs, step.loop.index, step.here)
+                with self._iterations(step):
+                    self.line(f"const i64 {index} = {step.here}{step.further};")
+                    self.known[-1].update({draw: f"{name}[k]" for draw, name in words.items()})
+                    self.elements = {place: f"{name}[u].v[k]" for place, name in loaded.items()}
+                    for update in step.updates:
+                        self.line(f"{self.register(terms[update.register])} = {bare(self.value(update.value))};")
+                    self.elements = {}
         return terms
 
     def _exchanged(self, step: _Piece, update: Update, term: Register) -> tuple[Register, Register]:

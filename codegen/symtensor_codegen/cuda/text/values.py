@@ -21,6 +21,7 @@ from symtensor_codegen.cuda.text.operations import (
 from symtensor_codegen.dtypes import DType
 from symtensor_codegen.errors import InternalError
 from symtensor_codegen.expr import topological
+from symtensor_codegen.mathlib.philox import ROUNDS
 from symtensor_codegen.scalar import (
     Buffer,
     Register,
@@ -30,6 +31,8 @@ from symtensor_codegen.scalar import (
     guarded_op,
     index_op,
     load_op,
+    philox32,
+    philox64,
     rarely_op,
     reduce_op,
     register_op,
@@ -91,6 +94,7 @@ class Values:
     """Writes lines of C and keeps what is known in each open block."""
 
     exact = False  # whether products and sums must not be merged into one rounding
+    seldom = False  # whether what is written is seldom computed: it should be small rather than quick
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -229,8 +233,10 @@ class Values:
         name = f"v{self._numbers}"
         self._numbers += 1
         self.line(f"{REGISTER[node.dtype]} {name} = {bare(texts[other])};")
+        seldom, self.seldom = self.seldom, self.seldom or node.op is rarely_op
         with self.block(f"if ({bare(texts[condition])})"):
             self.line(f"{name} = {bare(self.value(value))};")
+        self.seldom = seldom
         self.known[-1][node] = name
         return name
 
@@ -254,6 +260,8 @@ class Values:
             return self.checked(node, operands)
         if op is reduce_op:
             raise InternalError("a finished kernel holds a reduction")
+        if op is philox64 or op is philox32:
+            return f"st_{op.name}<{1 if self.seldom else ROUNDS}>({', '.join(map(bare, operands))})"
         if is_expanded(node):
             name = function_name(node)
             if name not in self.functions:
