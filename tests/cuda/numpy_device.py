@@ -13,6 +13,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
+from weakref import ref
 
 import numpy as np
 
@@ -42,7 +43,7 @@ class Block:
     """Bytes of a NumPy array; freed ones of the same size are taken again, the latest first."""
 
     def __init__(self, device: NumpyDevice, size: int, memory: Array) -> None:
-        self.device, self.size, self.memory = device, size, memory
+        self.device, self.size, self.memory = ref(device), size, memory  # what is kept with a device keeps it not
         start = memory.ctypes.data
         self.address = (start + 255) // 256 * 256
 
@@ -50,7 +51,8 @@ class Block:
         pass
 
     def __del__(self) -> None:
-        self.device.give_back(self)
+        if (device := self.device()) is not None:
+            device.give_back(self)
 
 
 class Recording:

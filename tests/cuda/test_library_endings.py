@@ -7,6 +7,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -111,6 +112,21 @@ def test_values(libraries: tuple[Blas, BlasLt], lt: BlasLt, name: str, graphs: b
         assert not run.why
         assert [chosen.description for chosen in run.products.chosen] == [f"cuBLASLt float32 with {ending.told}"]
         assert run.device.launches == 0  # no kernel of ours
+
+
+def test_a_device_is_not_kept(libraries: tuple[Blas, BlasLt], lt: BlasLt) -> None:
+    """Nor is the scratch memory of its products, which is large."""
+    run = Run(case(*next(iter(ENDINGS.values()))[:1], (3, 5, 7)), libraries)
+    run.check()
+    with_libraries(run.device)  # plain products, too
+    assert run.products.means.library() is not None
+    device, scratch = weakref.ref(run.device), weakref.ref(run.products.means.scratch(1))
+    run.blas.queue = lambda call: call()
+    del run
+    gc.collect()
+    assert device() is None
+    gc.collect()  # what was kept with it
+    assert scratch() is None
 
 
 ORIENTATIONS = [(False, False), (False, True), (True, False), (True, True)]

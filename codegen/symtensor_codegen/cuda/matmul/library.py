@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
-from weakref import finalize
+from weakref import finalize, ref
 
 import numpy as np
 
@@ -62,16 +62,31 @@ class Transposed(NamedTuple):
         return cls(straight, (b, a))
 
 
+class _Loaded:
+    """A library on a device. What a device has is kept as long as it lives, so this does not keep the device alive."""
+
+    def __init__(self, device: Device) -> None:
+        self._device = ref(device)
+
+    @property
+    def device(self) -> Device:
+        """The device, which whoever multiplies keeps alive."""
+        device = self._device()
+        assert device is not None
+        return device
+
+
 # cuBLAS ---------------------------------------------------------------------------------------------------------------
 
 
-class Library:
+class Library(_Loaded):
     """cuBLAS, through NVIDIA's bindings."""
 
     def __init__(self, device: Device) -> None:
         from nvmath.bindings import cublas
 
-        self.device, self.cublas = device, cublas
+        super().__init__(device)
+        self.cublas = cublas
         self.multiply = cublas.gemm_strided_batched_ex_64
         self.lock = threading.Lock()
         with device.current():
@@ -198,13 +213,14 @@ class Described:
         getattr(self.lt, f"{kind}_set_attribute")(described, attribute, word.ctypes.data, word.nbytes)
 
 
-class EndingLibrary:
+class EndingLibrary(_Loaded):
     """cuBLASLt, through NVIDIA's bindings; what it can do on a device is kept."""
 
     def __init__(self, device: Device) -> None:
         from nvmath.bindings import cublas, cublasLt
 
-        self.device, self.cublas, self.lt = device, cublas, cublasLt
+        super().__init__(device)
+        self.cublas, self.lt = cublas, cublasLt
         self.lock = threading.RLock()
         self._ready: dict[tuple[Product, str, Ending], EndedProduct | str] = {}
         with device.current():
