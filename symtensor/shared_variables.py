@@ -166,7 +166,7 @@ def shared(
         sizes = tuple(1 if flag else None for flag in broadcastable)
     kind = tensor_type(element, sizes)
     home = place_name(value) if target is None and is_device_array(value) else ""
-    device = named(target or home or config.device, "shared")
+    device = named(home or config.device if target is None else target, "shared")
     made = _shared(kind, Cell(accepted(array, kind, "shared", borrow)), name)
     if device != CPU and not only_compiles(device):
         move(made.cell, device)

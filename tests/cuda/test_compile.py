@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 
 import pytest
@@ -136,7 +137,8 @@ def test_kernels_of_one_name_are_apart() -> None:
 
 def test_shared_cubin_lost() -> None:
     """The store may drop it before what refers to it."""
-    texts = [(AXPY.replace("axpy", name), name) for name in ("lost", "found")]
+    unique = uuid.uuid4().hex  # another run may have lost the same
+    texts = [(AXPY.replace("axpy", f"{name}_{unique}"), f"{name}_{unique}") for name in ("lost", "found")]
     compiler.cubins(texts, "sm_90")
     key = compiler._key(texts[0][0], "sm_90")
     entry = cache.get(key)

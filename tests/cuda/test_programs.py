@@ -181,10 +181,13 @@ def test_a_kernel_that_gets_a_variable_twice_is_another_one() -> None:
 
 
 def test_sources() -> None:
-    run = OnDevice(loops.branching())
+    program = loops.branching()
+    run = OnDevice(program)
     assert "kernel more" in run.compiled.source("loops")
     assert run.compiled.source("program").startswith("program test:")
-    assert run.compiled.source("cuda").split() == ["more", "times"]
+    text = run.compiled.source("cuda", dict.fromkeys(program.kernels(), "what it does"))
+    assert [line for line in text.splitlines() if line and not line.startswith("//")] == ["more", "times"]
+    assert "// more: what it does\n" in text
     with pytest.raises(UserError, match="'ptx' or 'sass', not 'llvm'"):
         run.compiled.source("llvm")
 

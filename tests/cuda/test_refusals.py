@@ -148,7 +148,7 @@ def test_arguments_of_other_devices(two_devices: Devices) -> None:
     refused(
         MixedDevicesError,
         "here: input x (HERE) got an array on cuda:0, and here runs on cpu: copy it to this machine first, or build "
-        "the function with device='cuda'",
+        "the function with device='cuda:0'",
         lambda: here(first),
     )
     refused(
