@@ -42,10 +42,12 @@ Array = np.ndarray[Any, Any]
 
 
 @pytest.fixture
-def libraries(monkeypatch: pytest.MonkeyPatch) -> tuple[Blas, BlasLt]:
+def libraries(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Blas, BlasLt]]:
     """Both, for products of any size."""
     monkeypatch.setattr(choice, "library_cycles", lambda *sizes: 0.0)
-    return install(monkeypatch)
+    found = install(monkeypatch)
+    yield found
+    found[0].queue = lambda work: work()  # not a device's, which would be kept with all of its memory
 
 
 @pytest.fixture
