@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +13,6 @@ import pytest
 import symtensor.tensor as T
 from symtensor import function
 from symtensor_codegen import dtypes, scalar
-from symtensor_codegen.cuda import device as devices
 from symtensor_codegen.cuda.schedules.dependence import independent, scan_of
 from symtensor_codegen.cuda.schedules.nested_sums import merged
 from symtensor_codegen.cuda.schedules.schedule import schedule
@@ -24,16 +23,9 @@ from symtensor_codegen.scalar import Buffer, Register
 from tests.cuda.host import HostDevice
 from tests.cuda.launches import run_kernel
 
-pytestmark = pytest.mark.cuda_host
+pytestmark = [pytest.mark.cuda_host, pytest.mark.usefixtures("device")]
 Array = np.ndarray[Any, Any]
 Compute = Callable[..., Any]
-
-
-@pytest.fixture(autouse=True)
-def device(checked_host: HostDevice) -> Iterator[HostDevice]:
-    devices.use(checked_host)
-    yield checked_host
-    devices.forget(checked_host.name)
 
 
 class Example(NamedTuple):

@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 
 import symtensor.tensor as T
-from symtensor import config, function, scan, shared
+from symtensor import config, function, scan
 from symtensor.graph import Tensor
 from symtensor_codegen.cuda.arrays import DeviceArray
 from symtensor_codegen.cuda.calls.actions import FusedAction, KernelAction, Operand, Place, ProductAction, dependencies
-from symtensor_codegen.cuda.errors import DeviceMemoryError, DeviceUnavailableError
+from symtensor_codegen.cuda.errors import DeviceMemoryError
 from symtensor_codegen.cuda.matmul import choice, fusion, library
 from symtensor_codegen.cuda.matmul.endings import DISPUTED, Relu, ending_of
 from symtensor_codegen.cuda.matmul.library import Unable
@@ -491,12 +491,8 @@ def test_described_to_the_real_library(tmp_path: Path) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_on_a_gpu(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_gpu(gpu: str, precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The values are NumPy's, NaN and all, the same in each call, and a bias is added by the library."""
-    try:
-        shared(0.0, target="cuda")
-    except DeviceUnavailableError as reason:
-        pytest.skip(str(reason))
     monkeypatch.setattr(choice, "library_cycles", lambda *sizes: 0.0)
     rounding = {"float32": 2e-6, "tf32": 1e-3, "bfloat16": 8e-3, "float16": 1e-3}[precision]
     random = np.random.default_rng(3)
@@ -507,7 +503,7 @@ def test_on_a_gpu(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
     }  # fmt: skip
     for name, result in programs.items():
         with config.change(matmul_precision=precision):
-            layer = function([x, w, b], result, device="cuda", on_unused_input="ignore")
+            layer = function([x, w, b], result, device=gpu, on_unused_input="ignore")
         for m, n, k in ((256, 512, 128), (1, 128, 64), (300, 100, 36), (65, 33, 17)):
             given = [random.normal(size=size).astype(np.float32) for size in ((m, k), (k, n), (n,))]
             given[0][0, 0], given[0][m // 2, 0], given[2][1] = np.nan, np.inf, -np.inf

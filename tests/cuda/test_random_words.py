@@ -5,7 +5,7 @@ of draws are compared bit for bit too.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,20 +16,12 @@ from symtensor import function
 from symtensor.ops.random_draws import RANDOM_BITS
 from symtensor.random import distributions as draw
 from symtensor_codegen import dtypes
-from symtensor_codegen.cuda import device as devices
 from symtensor_codegen.cuda.schedules import stages
 from symtensor_codegen.mathlib.philox import halves_of, words_of
-from tests.cuda.host import HostDevice
 
+pytestmark = [pytest.mark.cuda_host, pytest.mark.usefixtures("device")]
 Array = np.ndarray[Any, Any]
 Build = Callable[..., Any]
-
-
-@pytest.fixture(autouse=True)
-def device(checked_host: HostDevice) -> Iterator[HostDevice]:
-    devices.use(checked_host)
-    yield checked_host
-    devices.forget(checked_host.name)
 
 
 def bits(state: Any, sizes: Any, dtype: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +11,6 @@ import pytest
 import symtensor.tensor as T
 from symtensor import function
 from symtensor_codegen import dtypes, scalar
-from symtensor_codegen.cuda import device as devices
 from symtensor_codegen.cuda.compiling.compile import FULL, resources
 from symtensor_codegen.cuda.schedules.schedule import schedule
 from symtensor_codegen.cuda.text.emit import emit_kernel
@@ -93,13 +92,6 @@ def test_a_few_are_one_loop() -> None:
     assert told(10, "places", 1) == (2, True)
     assert told(16, "places", 1) == told(16, "places", 0) == (4, True)  # two loops, each with its second stage
     assert told(16, "sums", 1) == (2, True)
-
-
-@pytest.fixture
-def device(checked_host: HostDevice) -> Iterator[HostDevice]:
-    devices.use(checked_host)
-    yield checked_host
-    devices.forget(checked_host.name)
 
 
 @pytest.mark.cuda_host

@@ -17,7 +17,6 @@ import pytest
 import symtensor.tensor as T
 from symtensor import function
 from symtensor_codegen import dtypes, scalar
-from symtensor_codegen.cuda import device as devices
 from symtensor_codegen.cuda.compiling.compile import resources
 from symtensor_codegen.cuda.compiling.kernels import Shape
 from symtensor_codegen.cuda.schedules.schedule import schedule
@@ -334,13 +333,6 @@ def _number(size: Any, parameters: Sequence[int]) -> int:
 
 
 # What is launched -------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def device(checked_host: HostDevice) -> Iterator[HostDevice]:
-    devices.use(checked_host)
-    yield checked_host
-    devices.forget(checked_host.name)
 
 
 SHARED = {(3, 40000, 1): {4: 2, 132: 2}, (40000, 3, 0): {1: 2, 4: 2, 132: 2}, (2100, 40, 0): {4: 2, 132: 2}}

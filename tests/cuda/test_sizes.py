@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 import symtensor.tensor as T
-from symtensor import function, shared
+from symtensor import function
 from symtensor.tensor import nnet
 from symtensor_codegen.cuda import device as devices
-from symtensor_codegen.cuda.errors import DeviceUnavailableError
 from tests.cuda.host import host_device
 
 Array = np.ndarray[Any, Any]
@@ -60,12 +59,8 @@ def check(device: str, name: str, size: int) -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("size", [(1 << 16) + 24, 6_000_000])
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_on_a_gpu(name: str, size: int) -> None:
-    try:
-        shared(0.0, target="cuda")
-    except DeviceUnavailableError as reason:
-        pytest.skip(str(reason))
-    check("cuda", name, size)
+def test_on_a_gpu(gpu: str, name: str, size: int) -> None:
+    check(gpu, name, size)
 
 
 @pytest.mark.cuda_host
