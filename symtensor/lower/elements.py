@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from symtensor_codegen import dtypes, scalar
 from symtensor_codegen.expr import topological
-from symtensor_codegen.finish import finish, reshaped, storage
+from symtensor_codegen.finish import finish, storage
 from symtensor_codegen.loops import Assign, Declare, For, Leave, LoopKind, Statement, Store, scalars
 from symtensor_codegen.program import Launch
 from symtensor_codegen.scalar import (
@@ -29,8 +29,8 @@ from symtensor_codegen.substitution import rebuild
 
 from ..graph import Tensor, ancestors
 from ..ops.loop_records import HISTORY, TRACE, body_of
-from .launched import Launched
-from .units import Unit, row_source
+from .launched import Launched, NotPossible
+from .units import Unit
 
 if TYPE_CHECKING:
     from .plan import Planner, Work
@@ -41,10 +41,6 @@ MOST_UNITS = 100  # intermediate values of a step, which may need each other one
 
 Place = tuple[Scalar, ...]
 Shape = tuple[Dim, ...]
-
-
-class _NotPossible(Exception):
-    """A step needs elements of the states that another thread has, or more than can be kept."""
 
 
 def lower_by_elements(unit: Unit, outer: "Planner", inner: "Planner") -> "Work | None":
@@ -62,7 +58,7 @@ def lower_by_elements(unit: Unit, outer: "Planner", inner: "Planner") -> "Work |
             statements = _Kernel(loop, shape).statements(kept, traced)
             done = finish(loop.body.name or "loop", statements, (), loop.body.name, outer.sizes.known)
             launches.append(outer.launch(done))
-    except _NotPossible:
+    except NotPossible:
         return None
     return loop.work(launches) if launches else None
 
@@ -95,15 +91,11 @@ class _Kernel:
 
     def __init__(self, loop: Launched, shape: Shape) -> None:
         self.loop, self.units = loop, loop.inner.units
-        body, given = loop.body, loop.given
+        body = loop.body
         self.indices = tuple(scalar.index("ijklmnpq"[axis % 8], size) for axis, size in enumerate(shape))
         self.t = scalar.index("t", loop.extent)
         self.number, self.row = loop.number(self.t), loop.row(self.t)
-        buffer = self.units.buffer
-        self.states = {buffer(carry): k for k, carry in enumerate(body.carries)}
-        self.rows = {buffer(v): s for v, s in zip(body.sequences, given.sequences, strict=True)}
-        self.same: dict[Buffer, Tensor] = {buffer(v): s for v, s in zip(body.constants, given.constants, strict=True)}
-        self.same |= {storage(buffer(node)): node for node in loop.inner.constants}
+        self.states = {self.units.buffer(carry): k for k, carry in enumerate(body.carries)}
         self.registers: dict[tuple[int, Place], Register] = {}
         self.parts: dict[tuple[Buffer, Place], Scalar] = {}
         self.memo: dict[Scalar, Scalar] = {scalar.symbol(("value", body.index), dtypes.int64): self.number}
@@ -149,7 +141,7 @@ class _Kernel:
             each.append(Assign(tuple(targets), tuple(values)))
         made: tuple[Statement, ...] = (*declares, *first, For(self.t, loop.extent, (*each, *ending)), *last)
         if len(scalars(made)) > LARGEST:
-            raise _NotPossible
+            raise NotPossible
         around = self.indices or (scalar.index("i", 1),)
         for position in reversed(around):
             kind = LoopKind.PARALLEL if position is around[0] else LoopKind.SERIAL
@@ -169,11 +161,11 @@ class _Kernel:
     def _state(self, k: int, place: Place) -> Scalar:
         """An element of a state, which is kept in a register from now on."""
         if any(position.op is not const_op and position not in self.indices for position in place):
-            raise _NotPossible
+            raise NotPossible
         found = self.registers.get((k, place))
         if found is None:
             if len(self.registers) == MOST_ELEMENTS:
-                raise _NotPossible
+                raise NotPossible
             carry = self.loop.body.carries[k]
             found = self.registers[k, place] = Register(carry.name or f"state_{k}", carry.element)
         return self._read(found)
@@ -206,7 +198,7 @@ class _Kernel:
             if node in memo:
                 continue
             if node.op is reduce_op or node.op is checked_op:
-                raise _NotPossible
+                raise NotPossible
             args = tuple(memo[a] for a in node.args)
             if node.op is load_op:
                 memo[node] = self._element(node.param, args)
@@ -216,17 +208,11 @@ class _Kernel:
 
     def _element(self, buffer: Buffer, place: Place) -> Scalar:
         """An element of a value in the body."""
-        outer, base = self.loop.outer, storage(buffer)
-        changed = buffer is not base and buffer.dims != base.dims
-        if base in self.rows:
-            source, start, spacing = row_source(self.rows[base])
-            outside = outer.units.buffer(source)
-            row = as_int(outer.sizes.of(start)) + as_int(outer.sizes.of(spacing)) * self.row
-            return scalar.load(reshaped(outside, (outside.dims[0], *buffer.dims)), (row, *place))
-        if base in self.same:
-            return scalar.load(reshaped(outer.units.buffer(self.same[base]), buffer.dims), place)
-        if changed:
-            raise _NotPossible
+        base, outside = storage(buffer), self.loop.outside(buffer, place, self.t)
+        if outside is not None:
+            return outside
+        if buffer is not base and buffer.dims != base.dims:
+            raise NotPossible
         if base in self.states:
             return self._state(self.states[base], place)
         found = self.parts.get((base, place))
@@ -234,6 +220,6 @@ class _Kernel:
             part = self.units.by_buffer.get(base)
             value = None if part is None else self.units.element(part, place)
             if value is None:
-                raise _NotPossible
+                raise NotPossible
             found = self.parts[base, place] = self._inlined(value)
         return found

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from symtensor_codegen import dtypes, scalar
-from symtensor_codegen.finish import storage
+from symtensor_codegen.finish import reshaped, storage
 from symtensor_codegen.program import Copy, Launch, Loop, Step
 from symtensor_codegen.scalar import Buffer, Dim, Scalar, as_dim, as_int
 
@@ -12,10 +12,14 @@ from ..graph import Constant, Tensor, constant
 from ..opdef import dim_of
 from ..ops.loop_records import FINAL, HISTORY, STEPS_RUN, parts_of
 from .registers import CHUNK
-from .units import Unit, operands, stored_body
+from .units import Unit, operands, row_source, stored_body
 
 if TYPE_CHECKING:
     from .plan import Planner, Work
+
+
+class NotPossible(Exception):
+    """A loop cannot be lowered in a way that was tried: its steps are too large, or need what that way has not."""
 
 
 class Launched:
@@ -30,6 +34,12 @@ class Launched:
         self.unit, self.outer, self.inner = unit, outer, inner
         self.body, self.given = stored_body(unit), parts_of(unit.node)
         self.items = {(n.op, n.params.get("carry", n.params.get("node"))): n for n in unit.results}
+        buffer = inner.units.buffer
+        sequences = zip(self.body.sequences, self.given.sequences, strict=True)
+        constants = zip(self.body.constants, self.given.constants, strict=True)
+        self._rows = {storage(buffer(v)): s for v, s in sequences}
+        self._same: dict[Buffer, Tensor] = {storage(buffer(v)): s for v, s in constants}
+        self._same |= {storage(buffer(node)): node for node in inner.constants}
         self.count = outer.sizes.of(dim_of(self.given.count))
         self.chunk = scalar.symbol(("chunk", unit.node), dtypes.int64)
         # A loop that only its condition ends comes back now and then, so that the user may end it.
@@ -61,6 +71,24 @@ class Launched:
         self.begin[k], self.end[k] = state, following
         if last is not None:
             self.after.append(Copy(last, state))
+
+    # What is outside --------------------------------------------------------------------------------------------
+
+    def same(self, buffer: Buffer) -> Buffer | None:
+        """Where what the body calls ``buffer`` is, if it is the same in every step."""
+        source = self._same.get(storage(buffer))
+        return None if source is None else reshaped(self.outer.units.buffer(source), buffer.dims)
+
+    def outside(self, buffer: Buffer, place: tuple[Scalar, ...], t: Scalar) -> Scalar | None:
+        """An element, in step ``t`` of a launch, of what the body is given; None of what it computes, and of states."""
+        sequence = self._rows.get(storage(buffer))
+        if sequence is None:
+            source = self.same(buffer)
+            return None if source is None else scalar.load(source, place)
+        tensor, start, spacing = row_source(sequence)
+        rows, sizes = self.outer.units.buffer(tensor), self.outer.sizes
+        row = as_int(sizes.of(start)) + as_int(sizes.of(spacing)) * self.row(t)
+        return scalar.load(reshaped(rows, (rows.dims[0], *buffer.dims)), (row, *place))
 
     # Steps ------------------------------------------------------------------------------------------------------
 

@@ -32,9 +32,9 @@ from symtensor_codegen.substitution import product, rebuild, substitute
 
 from ..graph import Tensor
 from ..ops.loop_records import HISTORY, TRACE
-from .launched import Launched
+from .launched import Launched, NotPossible
 from .registers import known_size, outer_sizes
-from .units import Unit, row_source
+from .units import Unit
 
 if TYPE_CHECKING:
     from .plan import Planner, Work
@@ -48,10 +48,6 @@ LARGEST = 4096  # scalar operations in a step
 Target = tuple[Buffer, tuple[Scalar, ...]]  # an array, and which row of it
 
 
-class _NotPossible(Exception):
-    """A step is too large for one block, or does what cannot be shared."""
-
-
 def lower_together(unit: Unit, outer: "Planner", inner: "Planner", hints: Mapping[Scalar, int]) -> "Work | None":
     """The work of a loop that one block runs; None where that is not possible.
 
@@ -62,7 +58,7 @@ def lower_together(unit: Unit, outer: "Planner", inner: "Planner", hints: Mappin
         kernel = _Kernel(loop, hints, turns)
         try:
             return loop.work([outer.launch(kernel.finished())])
-        except _NotPossible:
+        except NotPossible:
             if not kernel.turned:
                 break  # there was room enough
     return None
@@ -75,13 +71,7 @@ class _Kernel:
         """``turns``: there may be transposed copies of matrices."""
         self.loop, self.outer, self.inner, self.hints, self.turns = loop, loop.outer, loop.inner, hints, turns
         self.t = scalar.index("t", loop.extent)
-        buffer, body, given = self.inner.units.buffer, loop.body, loop.given
-        self.rows = {storage(buffer(v)): s for v, s in zip(body.sequences, given.sequences, strict=True)}
-        self.same: dict[Buffer, Tensor] = {
-            storage(buffer(v)): s for v, s in zip(body.constants, given.constants, strict=True)
-        }
-        self.same |= {storage(buffer(node)): node for node in self.inner.constants}
-        self.states = [storage(buffer(carry)) for carry in body.carries]
+        self.states = [storage(self.inner.units.buffer(carry)) for carry in loop.body.carries]
         self.local: dict[Buffer, Buffer] = {}
         self.memo: dict[Scalar, Scalar] = {}
         self.copies: list[Statement] = []  # made before the first step
@@ -94,7 +84,7 @@ class _Kernel:
         """The kernel, ready to be launched."""
         loop, body, units = self.loop, self.loop.body, self.outer.units
         if len(self.inner.works) > MOST_KERNELS:
-            raise _NotPossible
+            raise NotPossible
         first: list[Statement] = []
         each: list[Statement] = []
         last: list[Statement] = []
@@ -112,12 +102,12 @@ class _Kernel:
             elif self._is_shared(made):
                 each += self._changed(made.body)
             else:
-                raise _NotPossible
+                raise NotPossible
         each += self._after_step()
         self._ending(first, each, last)
         whole: tuple[Statement, ...] = (*self.copies, *first, For(self.t, loop.extent, tuple(each)), *last)
         if len(scalars(whole)) > LARGEST:
-            raise _NotPossible
+            raise NotPossible
         fixed = {
             size: as_int(known_size(size, self.hints) or 0)
             for _, size in outer_sizes(loop.unit.node, self.outer.sizes)
@@ -150,7 +140,7 @@ class _Kernel:
     def _size(self, size: Dim) -> int:
         found = known_size(self.outer.sizes.of(self.inner.sizes.of(size)), self.hints)
         if found is None:
-            raise _NotPossible
+            raise NotPossible
         return found
 
     def _shape(self, node: Tensor) -> tuple[int, ...]:
@@ -161,7 +151,7 @@ class _Kernel:
         found = self.local.get(base)
         if found is None:
             if base.dtype.is_complex:
-                raise _NotPossible
+                raise NotPossible
             found = Buffer(base.name, base.dtype, tuple(self._size(size) for size in base.dims))
             self.local[base] = found
             self._check_memory()
@@ -169,46 +159,39 @@ class _Kernel:
 
     def _element(self, buffer: Buffer, place: tuple[Scalar, ...]) -> Scalar:
         """An element of a value in the body."""
-        base, outer = storage(buffer), self.outer
-        if base in self.rows:
-            source, start, spacing = row_source(self.rows[base])
-            outside = outer.units.buffer(source)
-            row = as_int(outer.sizes.of(start)) + as_int(outer.sizes.of(spacing)) * self.loop.row(self.t)
-            return scalar.load(reshaped(outside, (outside.dims[0], *buffer.dims)), (row, *place))
-        if base in self.same:
-            outside = outer.units.buffer(self.same[base])
-            if len(place) == 2 and place[1] in self.serial and place[0] not in self.serial:
-                turned = self._turned(outside, buffer)
-                if turned is not None:
-                    return scalar.load(turned, place[::-1])
-            return scalar.load(reshaped(outside, buffer.dims), place)
-        return scalar.load(reshaped(self._own(base), buffer.dims), place)
+        matrix = self.loop.same(buffer)
+        if matrix is not None and len(place) == 2 and place[1] in self.serial and place[0] not in self.serial:
+            turned = self._turned(matrix)
+            if turned is not None:
+                return scalar.load(turned, place[::-1])
+        outside = self.loop.outside(buffer, place, self.t)
+        return scalar.load(reshaped(self._own(storage(buffer)), buffer.dims), place) if outside is None else outside
 
-    def _turned(self, outside: Buffer, buffer: Buffer) -> Buffer | None:
+    def _turned(self, matrix: Buffer) -> Buffer | None:
         """The block's transposed copy of a matrix, where there is room for it.
 
         Threads beside each other read rows below each other: of the copy they read neighbours.
         """
-        key = storage(outside)
+        key = storage(matrix)
         if key not in self.turned:
-            rows, columns = (self._size(size) for size in buffer.dims)
-            made = Buffer(f"{key.name}_turned", buffer.dtype, (columns, rows))
-            if buffer.dtype.is_complex or not self.turns:
+            rows, columns = (self._size(size) for size in matrix.dims)
+            made = Buffer(f"{key.name}_turned", matrix.dtype, (columns, rows))
+            if matrix.dtype.is_complex or not self.turns:
                 return None
             self.turned[key] = made
             self._check_memory()
             i, j = scalar.index("i", rows), scalar.index("j", columns)
-            value = scalar.load(reshaped(outside, buffer.dims), (i, j))
+            value = scalar.load(matrix, (i, j))
             self.copies.append(
                 For(i, rows, (For(j, columns, (Store(made, (j, i), value),), LoopKind.PARALLEL),), LoopKind.PARALLEL)
             )
         found = self.turned[key]
-        return found if tuple(map(self._size, buffer.dims[::-1])) == found.dims else None
+        return found if tuple(map(self._size, matrix.dims[::-1])) == found.dims else None
 
     def _check_memory(self) -> None:
         own = (*self.local.values(), *self.turned.values())
         if sum(prod([b.dtype.itemsize, *[self._size(size) for size in b.dims]]) for b in own) > MEMORY:
-            raise _NotPossible
+            raise NotPossible
 
     # Statements -------------------------------------------------------------------------------------------------
 
@@ -220,7 +203,7 @@ class _Kernel:
                 continue
             args = tuple(memo[a] for a in node.args)
             if node.op is checked_op:
-                raise _NotPossible
+                raise NotPossible
             if node.op is load_op:
                 memo[node] = self._element(node.param, args)
             else:
@@ -231,7 +214,7 @@ class _Kernel:
         """Statements of the body over the memory that they have here."""
         self.iterations += sum(self._of_a_thread(s) for s in body)
         if self.iterations > MOST_ITERATIONS:
-            raise _NotPossible
+            raise NotPossible
 
         def one(statement: Statement) -> Statement:
             if isinstance(statement, For):
@@ -287,7 +270,7 @@ class _Kernel:
 
         (a, a_place), (b, b_place), (out, out_place) = at(gemm.a, i, k), at(gemm.b, k, j), at(gemm.out, i, j)
         if gemm.alpha != 1 or gemm.beta != 0:
-            raise _NotPossible
+            raise NotPossible
         term = scalar.load(a, (a_place,)) * scalar.load(b, (b_place,))
         inside: tuple[Statement, ...] = (
             Declare(total, scalar.const(0, total.dtype)),
